@@ -1,0 +1,1 @@
+"""Three experts made from one sentence encoder, merged four ways and scored: ``python -m demo``."""

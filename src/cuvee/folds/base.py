@@ -1,0 +1,92 @@
+"""What a fold is: begin, add tiles, merge partial states, finish; some need several passes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from cuvee.core import Grid
+
+
+class Tile(NamedTuple):
+    """Entries [start, stop) of the tensor that is `order`-th in its model."""
+
+    order: int
+    start: int
+    stop: int
+    grid: Grid
+
+    def blocks(self) -> Iterator[tuple[int, int, int]]:
+        """(index in the tensor, first entry, last entry + 1 inside this tile) of each block."""
+        block = self.grid.block
+        for at in range(self.start, self.stop, block):
+            yield at // block, at - self.start, min(at + block, self.stop) - self.start
+
+    @property
+    def chunk(self) -> int:
+        return self.start // self.grid.chunk
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a fold knows after a pass. `done` ends the passes; `value` is then its result."""
+
+    value: Any
+    done: bool
+
+
+class Fold(ABC):
+    """A statistic: `of` names the tile values, `scope` the range that they are gathered over.
+
+    of: a tile function; its parameters are asked for by name, as a method's are.
+    scope: "row" (inside the tile), "column", "tensor" or "model"; or the name of a parameter that says which.
+    when: the name of a flag parameter without which the fold is not run (its value is then None).
+    """
+
+    passes = 1
+    """Reads of the data that the fold needs at most."""
+
+    def __init__(self, of: Callable[..., Any], *, scope: str = "tensor", when: str | None = None) -> None:
+        self.of, self.scope, self.when = of, scope, when
+
+    def prepare(self, ask: Callable[[Callable[..., Any]], Any], dtype: torch.dtype) -> Known:
+        """What is known before the first pass. `ask` calls a function with the arguments that it names."""
+        return Known(None, done=False)
+
+    @abstractmethod
+    def begin(self) -> Any:
+        """An empty partial state: a picklable value."""
+
+    @abstractmethod
+    def add(self, state: Any, value: Any, tile: Tile, known: Known) -> None:
+        """Take one tile's value into the state."""
+
+    @abstractmethod
+    def merge(self, state: Any, other: Any) -> None:
+        """Take a state of other tiles into this one."""
+
+    @abstractmethod
+    def finish(self, state: Any, known: Known) -> Known:
+        """Close a pass over all tiles."""
+
+    def bind(self, known: Known, tile: Tile, value: Callable[[], Any]) -> Any:
+        """The result as a method sees it on one tile; `value()` is `of` on that tile."""
+        return known.value
+
+    def local(self, value: Any, ask: Callable[[Callable[..., Any]], Any]) -> Any:
+        """The result with row scope: computed inside the tile."""
+        raise TypeError(f"{type(self).__name__} has no row scope")
+
+
+def in_order(state: Mapping[tuple[int, int], Any]) -> list[Any]:
+    """Partial results in the order of tensors and chunks."""
+    return [state[key] for key in sorted(state)]
+
+
+def as_tuple(value: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
+    return (value,) if isinstance(value, Tensor) else tuple(value)

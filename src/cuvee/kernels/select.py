@@ -1,0 +1,52 @@
+"""Exact selection by magnitude: radix histograms of the bit patterns, and ranks inside rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+DIGIT = 16
+"""Bits that one histogram resolves."""
+
+
+def patterns(values: Tensor) -> Tensor:
+    """Bit patterns of non-negative floats as integers: they sort as the values do."""
+    return values.view(torch.int64 if values.dtype == torch.float64 else torch.int32)
+
+
+def value_of(pattern: int, dtype: torch.dtype) -> Tensor:
+    """The 0-d float whose bit pattern is given."""
+    bits = torch.int64 if dtype == torch.float64 else torch.int32
+    return torch.tensor(pattern, dtype=bits).view(dtype)
+
+
+def histogram(keys: Tensor, shift: int, prefix: int | None) -> np.ndarray:
+    """Counts of the 16 bits above `shift`, among keys whose higher bits equal `prefix` (all keys if None).
+
+    keys: 1-D integer patterns. Returns int64 counts of 2^16 bins (2^15 for the first digit: patterns have no sign).
+    """
+    if prefix is None:
+        return torch.bincount(keys >> shift, minlength=1 << (DIGIT - 1)).numpy()
+    digits = (keys[(keys >> (shift + DIGIT)) == prefix] >> shift).bitwise_and_((1 << DIGIT) - 1)
+    return torch.bincount(digits, minlength=1 << DIGIT).numpy()
+
+
+def bin_from_top(counts: np.ndarray, rank: int) -> tuple[int, int]:
+    """The bin that holds the entry of the given rank from the top (1 = largest), and its rank inside that bin."""
+    above = np.cumsum(counts[::-1])
+    at = int(np.searchsorted(above, rank))
+    return len(counts) - 1 - at, rank - int(above[at - 1] if at else 0)
+
+
+def row_order(values: Tensor) -> Tensor:
+    """Positions that sort each row by value, largest first; equal values keep their order. (rows, n) int64."""
+    return torch.sort(values, dim=-1, descending=True, stable=True).indices
+
+
+def row_rank(values: Tensor) -> Tensor:
+    """Ascending rank of each entry in its row, from 0; among equal values the later ranks lower. (rows, n) int64."""
+    order = row_order(values)
+    count = values.shape[-1]
+    falling = torch.arange(count - 1, -1, -1).expand_as(order)
+    return torch.empty_like(order).scatter_(-1, order, falling)

@@ -1,0 +1,129 @@
+"""Merge methods, one short file each, in families: the folder is the registry.
+
+`cuvee.methods.ties` is the method TIES; a package of yours adds its own by importing `method` from here, or by an
+entry point in the group `cuvee.methods` whose name is the method's and whose value is the function.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from torch import Tensor
+
+from cuvee.core import CuveeError, did_you_mean
+from cuvee.methods._parameters import Number, PerModel, param
+from cuvee.methods._protocol import Method, Tensors, build
+
+__all__ = ["Method", "Number", "PerModel", "Tensors", "get", "keep_probability", "method", "names", "param"]
+
+_registered: dict[str, Method] = {}
+
+
+def method(
+    *,
+    paper: str,
+    formula: str = "",
+    grain: str | Callable[[Mapping[str, Any]], str] = "element",
+    models: tuple[int, int | None] = (1, None),
+    base: str | None = None,
+    symmetric: bool = False,
+    average: bool = False,
+) -> Callable[[Callable[..., Tensor]], Method]:
+    """Register a function as the merge method of its name.
+
+    paper: where it comes from, an arXiv id or a name. formula: in words, for `cuvee methods NAME`.
+    grain: "element", "row" or "matrix", or a function of the static parameters that says which.
+    models: least and most number of models beside the base (None = any number).
+    base: "optional" where the method works with or without one; else the signature tells.
+    symmetric: the order of models does not matter. average: equal models give that model.
+    Raises CuveeError if another function has the name already.
+    """
+
+    def register(function: Callable[..., Tensor]) -> Method:
+        made = build(
+            function,
+            paper=paper,
+            formula=formula,
+            grain=grain,
+            models=models,
+            base=base,
+            symmetric=symmetric,
+            average=average,
+        )
+        held = _registered.get(made.name)
+        if held is not None and held.function.__module__ != function.__module__:
+            raise CuveeError(
+                f"{function.__module__} and {held.function.__module__} both define a method {made.name!r}."
+            )
+        _registered[made.name] = made
+        return made
+
+    return register
+
+
+@cache
+def _files() -> dict[str, str]:
+    """Method name -> module, from the folder alone."""
+    found = {}
+    for family in pkgutil.iter_modules(__path__):
+        if family.ispkg:
+            package = importlib.import_module(f"{__name__}.{family.name}")
+            for file in pkgutil.iter_modules(package.__path__):
+                if not file.name.startswith("_"):
+                    found[file.name] = f"{__name__}.{family.name}.{file.name}"
+    return found
+
+
+@cache
+def _plugins() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group="cuvee.methods")}
+
+
+def names() -> list[str]:
+    """All methods: ours, those of installed packages, and those registered in this process."""
+    return sorted({*_files(), *_plugins(), *_registered})
+
+
+def get(name: str) -> Method:
+    """The method of a name. Raises CuveeError with the nearest name."""
+    if name not in _registered:
+        if name in _files():
+            importlib.import_module(_files()[name])
+        elif name in _plugins():
+            _plugins()[name].load()
+    if name not in _registered:
+        raise CuveeError(f"Unknown method {name!r}.{did_you_mean(name, names())}  (cuvee methods lists all)")
+    return _registered[name]
+
+
+def family(name: str) -> str:
+    """The folder that holds a method's file, or "plugin"."""
+    return _files().get(name, "..plugin.").split(".")[-2] or "plugin"
+
+
+def keep_probability(values: Tensor, density: float, epsilon: float, *, scope: str = "row") -> Tensor:
+    """DELLA's keep probability of each entry, by the rank of its magnitude (arXiv:2406.11617, MagPrune).
+
+    values: task vector of any shape. epsilon: half width. scope: "row" or "tensor". Returns float32 of the same shape.
+    """
+    from cuvee.methods._parts import keep_probability as by_rank
+
+    rows = values.reshape(1, -1) if scope == "tensor" or values.ndim < 2 else values.reshape(values.shape[0], -1)
+    return by_rank(rows.abs(), density, epsilon).reshape(values.shape)
+
+
+def _restore(name: str, module: str) -> Method:
+    """Find a method again in a worker process."""
+    importlib.import_module(module)
+    return get(name)
+
+
+def __getattr__(name: str) -> Method:
+    if name in _files():
+        return get(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,220 @@
+"""A method applied to tensors: the expression of one output tensor, and its value on a tile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from math import prod
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from cuvee.core import Grid, Key
+from cuvee.folds import Known, Tile
+from cuvee.kernels import bits
+from cuvee.methods._protocol import Method, asks
+
+asked = cache(asks)
+
+
+class Leaf(NamedTuple):
+    """A tensor of an input checkpoint."""
+
+    checkpoint: int
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """A method, the inputs of one output tensor, and the numbers that hold for this tensor."""
+
+    method: Method
+    path: str  # of the merge in its recipe; names the random stream and the statistics
+    key: Key
+    shape: tuple[int, ...]
+    base: Leaf | Call | None
+    models: tuple[Leaf | Call, ...]
+    places: tuple[int, ...]  # of the models in the recipe's list: names their random streams
+    params: Mapping[str, Any]  # by argument: floats, tuples of floats, static values, or tensors that require grad
+    seed: int
+    model_size: int  # entries of all tensors that the method merges: what `size` is for model-scope statistics
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
+
+    def inputs(self) -> tuple[Leaf | Call, ...]:
+        return self.models if self.base is None else (self.base, *self.models)
+
+    def grain(self) -> str:
+        return self.method.grain(self.params)
+
+    def needed(self) -> list[str]:
+        """Statistics that need passes over the data."""
+        return [s for s in self.method.active(self.params) if self.method.scope(s, self.params) != "row"]
+
+
+class Step(NamedTuple):
+    """Statistics of one call that share passes: they need only statistics of earlier steps."""
+
+    call: Call
+    stats: tuple[str, ...]
+    whole_model: bool
+
+
+def steps(root: Leaf | Call) -> list[Step]:
+    """All steps before an output tensor can be written, inner merges first."""
+    if isinstance(root, Leaf):
+        return []
+    found = [step for given in root.inputs() for step in steps(given)]
+    levels: dict[int, list[str]] = {}
+    for name in root.needed():
+        levels.setdefault(_level(root, name), []).append(name)
+    for _, stats in sorted(levels.items()):
+        whole = [root.method.scope(s, root.params) == "model" for s in stats]
+        found += [
+            Step(root, tuple(s for s, w in zip(stats, whole, strict=True) if w == want), want)
+            for want in (False, True)
+            if want in whole
+        ]
+    return found
+
+
+def _level(call: Call, stat: str) -> int:
+    fold = call.method.stats[stat]
+    wanted = set(asked(fold.of)) | {name for f in _counters(fold) for name in asked(f)}
+    return 1 + max((_level(call, name) for name in wanted if name in call.method.stats), default=0)
+
+
+def _counters(fold: Any) -> list[Callable[..., Any]]:
+    """Functions of a fold beside `of` that ask for arguments."""
+    return [f for f in (getattr(fold, "count", None), getattr(fold, "at", None)) if f is not None]
+
+
+Statistics = dict[tuple[str, str, int | None], Known]
+"""What folds know: (path of the call, statistic, order of the tensor or None for the model) -> Known."""
+
+
+class Evaluator:
+    """Values of one output tensor's expression, tile by tile.
+
+    read(leaf, tile) gives the leaf's entries in the compute dtype, in the tile's shape.
+    """
+
+    def __init__(
+        self, order: int, dtype: torch.dtype, read: Callable[[Leaf, Tile], Tensor], statistics: Statistics
+    ) -> None:
+        self.order, self.dtype, self.read, self.statistics = order, dtype, read, statistics
+        self._numbers: dict[str, dict[str, Any]] = {}
+
+    def value(self, node: Leaf | Call, tile: Tile) -> Tensor:
+        return self.read(node, tile) if isinstance(node, Leaf) else Frame(self, node, tile).result()
+
+    def numbers(self, call: Call) -> dict[str, Any]:
+        """Parameters as methods see them: numbers as 0-d float64 tensors, one a model where they are per model."""
+        if call.path not in self._numbers:
+            self._numbers[call.path] = {
+                p.argument: _number(call.params[p.argument]) if p.kind == "number" else call.params[p.argument]
+                for p in call.method.params.values()
+            }
+        return self._numbers[call.path]
+
+    def known(self, call: Call, stat: str) -> Known:
+        """What a statistic knows so far; on first sight, what it knows before any data."""
+        key = self.stat_key(call, stat)
+        if key not in self.statistics:
+            frame = Frame(self, call, Tile(self.order, 0, 0, Grid.of(call.shape, call.grain())))
+            if key[2] is None:
+                frame.held["size"] = call.model_size
+            self.statistics[key] = call.method.stats[stat].prepare(frame.ask, self.dtype)
+        return self.statistics[key]
+
+    def stat_key(self, call: Call, stat: str) -> tuple[str, str, int | None]:
+        whole = call.method.scope(stat, call.params) == "model"
+        return call.path, stat, None if whole else self.order
+
+    def unfinished(self, step: Step) -> list[str]:
+        return [name for name in step.stats if not self.known(step.call, name).done]
+
+    def gather(self, step: Step, tiles: Iterator[Tile]) -> dict[str, Any]:
+        """One pass of a step over some tiles: partial states by statistic."""
+        folds = {name: step.call.method.stats[name] for name in self.unfinished(step)}
+        states = {name: fold.begin() for name, fold in folds.items()}
+        for tile in tiles:
+            frame = Frame(self, step.call, tile)
+            for name, fold in folds.items():
+                fold.add(states[name], frame.ask(fold.of), tile, self.known(step.call, name))
+        return states
+
+    def close(self, step: Step, states: Mapping[str, Any]) -> None:
+        """End a pass: statistics learn from the merged states."""
+        for name, state in states.items():
+            key = self.stat_key(step.call, name)
+            fold = step.call.method.stats[name]
+            self.statistics[key] = fold.finish(state, self.statistics[key])
+
+
+class Frame:
+    """One call on one tile: gives functions the arguments that they name."""
+
+    def __init__(self, evaluator: Evaluator, call: Call, tile: Tile) -> None:
+        self.evaluator, self.call, self.tile = evaluator, call, tile
+        self.held: dict[str, Any] = {}
+
+    def ask(self, function: Callable[..., Any]) -> Any:
+        return function(**{name: self._get(name) for name in asked(function)})
+
+    def result(self) -> Tensor:
+        value: Tensor = self.ask(self.call.method.function)
+        return value
+
+    def _get(self, name: str) -> Any:
+        if name not in self.held:
+            self.held[name] = self._make(name)
+        return self.held[name]
+
+    def _make(self, name: str) -> Any:
+        call, tile = self.call, self.tile
+        numbers = self.evaluator.numbers(call)
+        if name in numbers:
+            return numbers[name]
+        if name in call.method.stats:
+            return self._statistic(name)
+        if name == "base":
+            return None if call.base is None else self.evaluator.value(call.base, tile)
+        if name == "models":
+            return tuple(self.evaluator.value(model, tile) for model in call.models)
+        if name == "deltas":
+            return tuple(model - self._get("base") for model in self._get("models"))
+        if name == "bits":
+            return self._bits
+        return {"key": call.key, "size": call.size}[name]
+
+    def _statistic(self, name: str) -> Any:
+        call = self.call
+        if name not in call.method.active(call.params):
+            return None
+        fold = call.method.stats[name]
+        if call.method.scope(name, call.params) == "row":
+            return fold.local(self.ask(fold.of), self.ask)
+        return fold.bind(self.evaluator.known(call, name), self.tile, lambda: self.ask(fold.of))
+
+    def _bits(self, position: int, purpose: str = "keep") -> Tensor:
+        """Random numbers of the model at `position`: float32 in [0, 1), in the tile's shape."""
+        call, tile = self.call, self.tile
+        key = bits.stream_key(call.seed, call.path, call.key.name, call.places[position], purpose)
+        return bits.uniform(key, tile.start, tile.start + padded(tile)).view(tile.grid.view)
+
+
+def padded(tile: Tile) -> int:
+    """Entries of a tile's buffers: flat ones are padded, so that every entry passes the same vector kernel."""
+    entries = tile.stop - tile.start
+    return -(-entries // 64) * 64 if tile.grid.view == (-1,) else entries
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_number(v) for v in value)
+    return value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)

@@ -1,0 +1,127 @@
+"""Methods as plain functions: whole tensors or state dicts, in memory, under autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from cuvee.core import CuveeError, Grid, Key
+from cuvee.folds import Tile
+from cuvee.methods._calls import Call, Evaluator, Leaf, Statistics, padded, steps
+from cuvee.methods._protocol import Method
+
+
+def merge_now(method: Method, models: Sequence[Any], base: Any, *, seed: int, params: Mapping[str, Any]) -> Any:
+    """Merge tensors, or state dicts of the same names. See `Method.__call__`."""
+    given = [*models] if base is None else [base, *models]
+    if not given or isinstance(given[0], Tensor):
+        wrapped = [{"": tensor} for tensor in given]
+        return _merge(method, wrapped, base is not None, seed, params)[""]
+    return _merge(method, given, base is not None, seed, params)
+
+
+def _merge(
+    method: Method, given: Sequence[Mapping[str, Tensor]], with_base: bool, seed: int, params: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    count = len(given) - with_base
+    check_counts(method, count, with_base)
+    values = resolve(method, count + (with_base and method.base == "ordinary"), params)
+    calls = {name: _call(method, name, given, with_base, values, seed) for name in sorted(given[0])}
+    statistics: Statistics = {}
+    evaluators = {name: _evaluator(call, i, given, statistics) for i, (name, call) in enumerate(calls.items())}
+    for at in range(max((len(steps(call)) for call in calls.values()), default=0)):
+        todo = [(evaluators[name], steps(call)[at], _tile(i, call)) for i, (name, call) in enumerate(calls.items())]
+        while any(evaluator.unfinished(step) for evaluator, step, _ in todo):
+            states = [(evaluator, step, evaluator.gather(step, iter([tile]))) for evaluator, step, tile in todo]
+            if todo[0][1].whole_model:
+                first, *rest = states
+                for _, _, other in rest:
+                    for stat, state in other.items():
+                        first[1].call.method.stats[stat].merge(first[2][stat], state)
+                states = [first]
+            for evaluator, step, state in states:
+                evaluator.close(step, state)
+    return {
+        name: evaluators[name].value(call, _tile(i, call)).reshape(-1)[: call.size].reshape(call.shape)
+        for i, (name, call) in enumerate(calls.items())
+    }
+
+
+def check_counts(method: Method, count: int, with_base: bool) -> None:
+    """Raises CuveeError when a method cannot take so many models, or misses its base."""
+    if method.base == "required" and not with_base:
+        raise CuveeError(f"{method.name} needs a base model.")
+    total = count + (with_base and method.base == "ordinary")
+    if total < method.least or (method.most is not None and total > method.most):
+        beside = "" if method.base == "ordinary" else " beside the base"
+        wanted = f"exactly {method.least}" if method.least == method.most else f"at least {method.least}"
+        if method.least < (method.most or 0) < total:
+            wanted = f"at most {method.most}"
+        raise CuveeError(
+            f"{method.name} takes {wanted} model{'s' if wanted[-2:] != ' 1' else ''}{beside}, not {total}."
+        )
+
+
+def resolve(method: Method, count: int, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters by argument, defaults filled in. Tensors pass as they are; per-model values are spread over models."""
+    values: dict[str, Any] = {}
+    named = {method.parameter(name).argument: value for name, value in given.items()}
+    for p in method.params.values():
+        if p.argument not in named and p.required:
+            raise CuveeError(f"{method.name} needs {p.name}: {p.bounds.help}.")
+        value = named.get(p.argument, p.bounds.default)
+        if p.per_model:
+            spread = list(value) if isinstance(value, (list, tuple)) else [value] * count
+            if len(spread) != count:
+                raise CuveeError(f"{p.name}: {len(spread)} values for {count} models.")
+            values[p.argument] = tuple(v if isinstance(v, Tensor) else _parse(p, v) for v in spread)
+        else:
+            values[p.argument] = value if isinstance(value, Tensor) or p.kind == "list" else _parse(p, value)
+    return values
+
+
+def _parse(parameter: Any, value: Any) -> Any:
+    try:
+        return value if value is None else parameter.parse(value)
+    except ValueError as error:
+        raise CuveeError(str(error)) from None
+
+
+def _call(
+    method: Method,
+    name: str,
+    given: Sequence[Mapping[str, Tensor]],
+    with_base: bool,
+    values: Mapping[str, Any],
+    seed: int,
+) -> Call:
+    shapes = {tuple(tensors[name].shape) for tensors in given}
+    if len(shapes) > 1:
+        raise CuveeError(f"{name or 'the tensors'}: shapes differ: {', '.join(map(str, sorted(shapes)))}.")
+    leaves = tuple(Leaf(i, name) for i in range(len(given)))
+    base = leaves[0] if with_base and method.base != "ordinary" else None
+    models = leaves[1:] if base else leaves
+    key = Key(name, None, 0.0, "other")
+    shape = tuple(given[0][name].shape)
+    size = sum(tensor.numel() for tensor in given[0].values())
+    return Call(method, "", key, shape, base, models, tuple(range(len(models))), values, seed, size)
+
+
+def _tile(order: int, call: Call) -> Tile:
+    return Tile(order, 0, call.size, Grid.of(call.shape, call.grain()))
+
+
+def _evaluator(call: Call, order: int, given: Sequence[Mapping[str, Tensor]], statistics: Statistics) -> Evaluator:
+    dtypes = [tensors[call.key.name].dtype for tensors in given]
+    dtype = reduce(torch.promote_types, dtypes, torch.float32)
+
+    def read(leaf: Leaf, tile: Tile) -> Tensor:
+        flat = given[leaf.checkpoint][leaf.name].to(dtype).reshape(-1)
+        return pad(flat, (0, padded(tile) - flat.numel())).view(tile.grid.view)
+
+    return Evaluator(order, dtype, read, statistics)

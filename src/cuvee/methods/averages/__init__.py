@@ -1,0 +1,1 @@
+"""Methods that blend whole models, in straight lines or on spheres."""

@@ -1,0 +1,1 @@
+"""Methods that add up what each fine-tuned model changed in the base."""

@@ -1,0 +1,60 @@
+"""TIES-Merging (arXiv:2306.01708)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor
+
+from cuvee.folds import Sum, TopK
+from cuvee.methods import Number, PerModel, Tensors, method, param
+from cuvee.methods._parts import (
+    agreeing,
+    elect,
+    fuse,
+    magnitudes,
+    norm_pairs,
+    restore_norm,
+    share_counts,
+    trim,
+    weighted,
+)
+
+
+def kept_entries(size: int, density: Tensors) -> list[int]:
+    return share_counts(size, density, least=1)
+
+
+def trimmed_norms(deltas: Tensors, cut: Tensors) -> Tensors:
+    return norm_pairs(deltas, trim(deltas, cut))
+
+
+@method(
+    paper="arXiv:2306.01708",
+    formula="base + lambda x mean, over the models that agree with the elected sign, of the largest changes",
+    symmetric=True,
+)
+def ties(
+    base: Tensor,
+    deltas: Tensors,
+    cut: Annotated[Tensors, TopK(magnitudes, count=kept_entries, scope="scope")],
+    norms: Annotated[Tensors | None, Sum(trimmed_norms, when="rescale")],
+    *,
+    weight: PerModel = param(1.0, "weight of each model, in the election and in the mean"),
+    density: PerModel = param(1.0, "share of each task vector to keep, largest first", ge=0, le=1),
+    lambda_: Number = param(1.0, "scale of the merged task vector"),
+    normalize: bool = param(True, "divide by the weights of the models that agree"),
+    rescale: bool = param(False, "scale what is kept to the task vector's L1 norm"),
+    scope: Literal["tensor", "model"] = param("tensor", "rank changes within a tensor (mergekit) or the model (paper)"),
+    aggregate: Literal["default", "mean", "sum", "max"] = param("default", "default: mean, or sum without normalize"),
+) -> Tensor:
+    """Trim small changes, elect one sign for each entry, average the changes that agree with it."""
+    votes = weighted(restore_norm(trim(deltas, cut), norms), weight)
+    if aggregate == "max":
+        plus = elect(votes)
+        kept = [v.abs().masked_fill(~m, 0) for v, m in zip(votes, agreeing(votes, plus), strict=True)]
+        largest = torch.stack(kept).amax(0)
+        return base + lambda_ * torch.where(plus, largest, -largest)
+    mean = normalize if aggregate == "default" else aggregate == "mean"
+    return base + lambda_ * fuse(votes, weight, signs=True, normalize=mean)
