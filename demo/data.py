@@ -48,8 +48,8 @@ def parse_tab(lines: Iterable[str]) -> Tab:
     for number, record in enumerate(records[1:], start=2):
         if len(record) != len(names):
             raise ValueError(f"row {number} has {len(record)} cells, the header has {len(names)}")
-    rows = [dict(zip(names, record)) for record in records[3:]]
-    return Tab(dict(zip(names, types)), dict(zip(names, flags)), rows)
+    rows = [dict(zip(names, record, strict=True)) for record in records[3:]]
+    return Tab(dict(zip(names, types, strict=True)), dict(zip(names, flags, strict=True)), rows)
 
 
 def read_tab(path: Path) -> Tab:
@@ -102,7 +102,7 @@ def split(examples: Iterable[Example], *, seed: int, train: float = 0.6, validat
         part.extend(members[group])
         placed += len(members[group])
     classes = {example.label for group in members.values() for example in group}
-    for name, part in zip(Splits._fields, splits):
+    for name, part in zip(Splits._fields, splits, strict=True):
         if missing := classes - {example.label for example in part}:
             raise ValueError(f"the {name} split has no example of {', '.join(sorted(missing))}")
     return splits

@@ -23,7 +23,7 @@ def package_folder() -> Path:
 
 def load_model(folder: Path) -> PreTrainedModel:
     """The encoder in `folder`, float32, in evaluation mode."""
-    return AutoModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
+    return AutoModel.from_pretrained(folder, local_files_only=True).float().eval()
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -49,6 +49,6 @@ def predict(
     for start in range(0, len(order), BATCH):
         batch = order[start : start + BATCH]
         nearest = (embed(model, tokenizer, [texts[index] for index in batch]) @ head.T).argmax(1)
-        for index, row in zip(batch, nearest.tolist()):
+        for index, row in zip(batch, nearest.tolist(), strict=True):
             predictions[index] = row
     return predictions

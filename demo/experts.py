@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from demo import workers
 from demo.cache import publish
 from demo.encoder import embed, load_model, load_tokenizer, package_folder
 from demo.tasks import TASKS, Task
@@ -22,22 +24,22 @@ SEED = 0
 
 
 def make_base(folder: Path) -> None:
-    """Write the packaged encoder to `folder`/encoder and every task's head to `folder`/heads.safetensors.
+    """Write the packaged encoder and every task's head to `folder`/base.
 
     The encoder is saved again so that the base and its experts hold the same tensor names.
     """
     model, tokenizer = load_model(package_folder()), load_tokenizer(package_folder())
     with torch.inference_mode():
         heads = {task.name: embed(model, tokenizer, list(task.classes.values())) for task in TASKS}
-    with publish(folder) as draft:
+    with publish(folder / "base") as draft:
         model.save_pretrained(draft / "encoder")
         tokenizer.save_pretrained(draft / "encoder")
         save_file(heads, draft / "heads.safetensors")
 
 
-def load_head(base: Path, task: Task) -> Tensor:
+def load_head(folder: Path, task: Task) -> Tensor:
     """The frozen head of `task`: unit rows, float32 (classes, width), in the order of `task.classes`."""
-    return load_file(base / "heads.safetensors")[task.name]
+    return load_file(folder / "base" / "heads.safetensors")[task.name]
 
 
 def batches(count: int, generator: torch.Generator) -> Iterator[list[int]]:
@@ -50,15 +52,16 @@ def batches(count: int, generator: torch.Generator) -> Iterator[list[int]]:
         waiting = waiting[BATCH:]
 
 
-def train_expert(base: Path, task: Task, folder: Path, report: Callable[[int], None]) -> None:
-    """Fine-tune the encoder in `base` on `task` and write it to `folder`, with training.json beside it.
+def train_expert(task: Task, folder: Path, expert: Path, report: Callable[[int], None]) -> None:
+    """Fine-tune the base encoder on `task` and write it, with training.json beside it, to the folder `expert`.
 
-    `report` is called with the number of steps done. The seed fixes the result on one machine type.
+    `folder` holds the base and the heads. `report` is called with the number of steps done.
+    The seed fixes the result on one machine type.
     """
-    wall, cpu = time.perf_counter(), time.process_time()
+    started = time.process_time()
     torch.manual_seed(SEED)
-    model, tokenizer = load_model(base / "encoder").train(), load_tokenizer(base / "encoder")
-    head, labels = load_head(base, task), list(task.classes)
+    model, tokenizer = load_model(folder / "base" / "encoder").train(), load_tokenizer(folder / "base" / "encoder")
+    head, labels = load_head(folder, task), list(task.classes)
     examples = task.splits().train
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / STEPS)
@@ -74,8 +77,25 @@ def train_expert(base: Path, task: Task, folder: Path, report: Callable[[int], N
         optimizer.zero_grad()
         losses.append(loss.item())
         report(step)
-    record = {"wall_seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu, "losses": losses}
-    with publish(folder) as draft:
+    record = {"cpu_seconds": time.process_time() - started, "losses": losses}
+    with publish(expert) as draft:
         model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
         (draft / "training.json").write_text(json.dumps(record))
+
+
+def cpu_seconds(expert: Path) -> float:
+    """What making the expert in that folder took, in seconds of processor time."""
+    return json.loads((expert / "training.json").read_text())["cpu_seconds"]
+
+
+def make_experts(folder: Path, *, console: Console) -> tuple[Path, dict[str, Path]]:
+    """The base encoder's folder and each expert's by task, all under `folder`; what is there is not made again."""
+    if not (folder / "base").exists():
+        make_base(folder)
+    experts = {task.name: folder / "experts" / task.name for task in TASKS}
+    jobs = {task.name: (task, folder, experts[task.name]) for task in TASKS if not experts[task.name].exists()}
+    if jobs:
+        console.print(f"Fine-tuning the encoder on {', '.join(jobs)}")
+        workers.run(train_expert, jobs, steps=STEPS, console=console)
+    return folder / "base" / "encoder", experts

@@ -30,6 +30,16 @@ def itself(row: dict[str, str]) -> str:
     return normalise(row["Text"])
 
 
+def every_row(row: dict[str, str]) -> bool:
+    """True."""
+    return True
+
+
+def own_words(row: dict[str, str]) -> bool:
+    """Whether a tweet was written by the account that it is from."""
+    return row["Is retweet"] == "False"
+
+
 @dataclass(frozen=True)
 class Task:
     """One classification task; `classes` gives for each label the text that its head is made from."""
@@ -39,7 +49,7 @@ class Task:
     text_column: str
     classes: dict[str, str]
     group: Callable[[dict[str, str]], str]
-    skip: Callable[[dict[str, str]], bool] = lambda row: False
+    keep: Callable[[dict[str, str]], bool]
 
     def examples(self) -> Iterator[Example]:
         """The first `OPENING` words of each text that belongs to a class."""
@@ -47,7 +57,7 @@ class Task:
             table = read_tab(datasets_folder() / name)
             for row in table.rows:
                 label = row[table.class_column]
-                if label in self.classes and not self.skip(row):
+                if label in self.classes and self.keep(row):
                     text = " ".join(row[self.text_column].split()[:OPENING])
                     yield Example(text, label, self.group(row))
 
@@ -80,6 +90,7 @@ TASKS = (
             "comp.graphics": "computer graphics",
         },
         group=thread,
+        keep=every_row,
     ),
     Task(
         name="reuters",
@@ -96,6 +107,7 @@ TASKS = (
             "trade": "international trade",
         },
         group=itself,
+        keep=every_row,
     ),
     Task(
         name="tweets",
@@ -103,6 +115,6 @@ TASKS = (
         text_column="Content",
         classes={"HillaryClinton": "a tweet by Hillary Clinton", "realDonaldTrump": "a tweet by Donald Trump"},
         group=day,
-        skip=lambda row: row["Is retweet"] == "True",
+        keep=own_words,
     ),
 )

@@ -2,4 +2,29 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Any
+
 __version__ = "0.1.0"
+
+_PUBLIC = {
+    "CuveeError": "cuvee.core",
+    "Checkpoint": "cuvee.core",
+    "Recipe": "cuvee.recipe",
+    "load": "cuvee.api",
+    "merge": "cuvee.api",
+    "explain": "cuvee.api",
+    "method": "cuvee.methods",
+    "methods": "cuvee",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the rest when it is used: `cuvee --help` needs no torch."""
+    if name == "methods":
+        return import_module("cuvee.methods")
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'cuvee' has no attribute {name!r}")

@@ -20,6 +20,10 @@ CHUNK = 1 << 22
 """Entries of one unit of work: the smallest piece that is journaled; never tuned either."""
 
 
+KERNEL = 16
+"""Last axes shorter than this are taken for convolution kernels."""
+
+
 class CuveeError(Exception):
     """A mistake or a fault that a person can act on. The command line prints it and exits with 2."""
 
@@ -71,7 +75,7 @@ class Checkpoint(ABC):
 
     @abstractmethod
     def read(self, name: str, span: tuple[int, int] | None = None, into: bytearray | None = None) -> Tensor:
-        """The tensor in its stored dtype; with `span`, its flat entries [start, stop) only.
+        """The tensor in its stored dtype or a wider one; with `span`, its flat entries [start, stop) only.
 
         `into` lends a buffer that the result may live in until the buffer's next use.
         Raises CuveeError that names file and tensor if the data cannot be had.
@@ -105,7 +109,7 @@ class Grid:
         if grain == "element":
             return cls(numel, BLOCK, CHUNK, (-1,))
         if grain == "row":
-            columns = max(1, prod(shape[1:]) if len(shape) > 1 else numel)
+            columns = max(1, row_length(shape))
             block = max(1, BLOCK // columns) * columns
             return cls(numel, block, max(1, CHUNK // block) * block, (-1, columns))
         return cls(numel, max(1, numel), max(1, numel), shape or (1,))
@@ -117,6 +121,16 @@ class Grid:
         """Cut a chunk into tiles of about `entries`, in whole blocks."""
         step = max(1, entries // self.block) * self.block
         return ((at, min(at + step, stop)) for at in range(start, stop, step))
+
+
+def row_length(shape: tuple[int, ...]) -> int:
+    """Entries of a row: the last axis, and while that is a short kernel the axes before it, but never the first."""
+    if len(shape) < 2:
+        return prod(shape)
+    columns, axis = shape[-1], len(shape) - 2
+    while columns < KERNEL and axis > 0:
+        columns, axis = columns * shape[axis], axis - 1
+    return columns
 
 
 def dtype_name(dtype: torch.dtype) -> str:

@@ -20,7 +20,7 @@ from cuvee.kernels import select
 class _Cut:
     """One stream's threshold; of the entries equal to it, those up to the `left`-th of a block are kept."""
 
-    threshold: Tensor | None = None  # 0-d
+    threshold: Tensor  # 0-d
     order: int = -1  # tensor and block where the kept ties end; -1 = all ties are kept
     block: int = 0
     left: int = 0
@@ -139,7 +139,6 @@ def _split(ties: dict[Any, Any], search: radix.Search, cut: _Cut) -> _Cut:
 def _on_tile(cut: _Cut, tile: Tile, values: Callable[[], Tensor]) -> Tensor:
     """The threshold as this tile must see it."""
     threshold = cut.threshold
-    assert threshold is not None
     if cut.order < 0:
         return threshold
     block = tile.grid.block

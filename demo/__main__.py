@@ -1,0 +1,61 @@
+"""Make the experts, merge them, score everything and print the table."""
+
+import os
+import sys
+import time
+
+from demo.packages import missing_packages
+
+
+def run() -> None:
+    """Run the demo; what it makes is kept in the cache folder."""
+    from rich.console import Console
+
+    import cuvee
+    from demo.cache import cache_folder
+    from demo.experts import cpu_seconds, make_experts
+    from demo.merges import MERGES
+    from demo.scores import score_all
+    from demo.table import results_table
+
+    console = Console()
+    folder = cache_folder()
+
+    started = time.perf_counter()
+    base, experts = make_experts(folder, console=console)
+    trained = time.perf_counter()
+
+    merges = {merge.name: folder / "merges" / merge.method for merge in MERGES}
+    for merge in MERGES:
+        cuvee.merge(merge.recipe(base, list(experts.values())), merges[merge.name], overwrite=True)
+    merged = time.perf_counter()
+
+    scores = score_all({"base": base, **experts, **merges}, folder, console=console)
+    scored = time.perf_counter()
+
+    table = results_table(
+        scores["base"],
+        experts={name: scores[name] for name in experts},
+        merges={name: scores[name] for name in merges},
+    )
+    console.print(table)
+    spent = sum(map(cpu_seconds, experts.values()))
+    console.print(
+        f"experts {trained - started:.1f} s ({spent:.0f} CPU-seconds when they were made), "
+        f"{len(MERGES)} merges {merged - trained:.1f} s, scores {scored - merged:.1f} s\nkept in {folder}",
+        soft_wrap=True,
+    )
+
+
+def main() -> int:
+    """The exit status: 0, or 2 if a package is missing."""
+    if message := missing_packages():
+        print(message, file=sys.stderr)
+        return 2
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""The Python door."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from cuvee.core import Checkpoint
+from cuvee.engine import local, output
+from cuvee.engine.doubts import doubts
+from cuvee.engine.merged import Merged
+from cuvee.plan import Plan, build
+from cuvee.plan.layout import SHARD_SIZE
+from cuvee.plan.memory import check_room, default_memory, default_workers, parse_size
+from cuvee.recipe import Recipe
+from cuvee.report.card import model_card
+from cuvee.store import open as store
+
+__all__ = ["Source", "doubts", "explain", "load", "merge", "run"]
+
+Source = Recipe | str | Path | Mapping[str, Any]
+"""A recipe: an object, a path to YAML, YAML text, or a mapping of the same keys."""
+
+
+def explain(recipe: Source, *, shard_size: int | str = SHARD_SIZE) -> Plan:
+    """What a merge would do, from headers alone. Raises CuveeError with every fault of the recipe."""
+    return build(Recipe.load(recipe), parse_size(str(shard_size)))
+
+
+def merge(
+    recipe: Source,
+    out: str | Path,
+    *,
+    memory: int | str | None = None,
+    workers: int | None = None,
+    shard_size: int | str = SHARD_SIZE,
+    overwrite: bool = False,
+    allow_nonfinite: bool = False,
+    progress: local.Progress | None = None,
+) -> Path:
+    """Merge to disk: `cuvee.merge("recipe.yaml", "merged")`. Returns the folder, which transformers loads.
+
+    memory: budget in bytes or as "2GiB". A run that was stopped goes on when called again with the same arguments; a
+    finished one returns at once. Raises CuveeError.
+    """
+    planned = explain(recipe, shard_size=shard_size)
+    run(planned, out, memory, workers, overwrite=overwrite, allow_nonfinite=allow_nonfinite, progress=progress)
+    return Path(out)
+
+
+def run(
+    planned: Plan,
+    out: str | Path,
+    memory: int | str | None = None,
+    workers: int | None = None,
+    *,
+    overwrite: bool = False,
+    allow_nonfinite: bool = False,
+    progress: local.Progress | None = None,
+) -> local.Outcome | None:
+    """Carry out a plan as `merge` does. Returns what was done, or None when OUT holds this merge already."""
+    folder = Path(out)
+    count = workers or default_workers()
+    room = check_room(planned, parse_size(str(memory)) if memory else default_memory(), count)
+    with output.claimed(folder, planned, overwrite=overwrite) as complete:
+        if complete:
+            return None
+        outcome = local.execute(planned, folder, room, count, allow_nonfinite=allow_nonfinite, progress=progress)
+        output.commit(folder, planned, outcome, {"README.md": model_card(planned)})
+        return outcome
+
+
+def load(model: str | Path | Mapping[str, Tensor] | Recipe | Checkpoint) -> Checkpoint:
+    """A model, or a merge that is not written yet, as a lazy checkpoint: `load("merged").read("lm_head.weight")`.
+
+    A `Recipe`, or a path to one (.yaml, .yml), gives the merge; anything else is opened as a model. Raises CuveeError.
+    """
+    if isinstance(model, Recipe) or (isinstance(model, (str, Path)) and str(model).endswith((".yaml", ".yml"))):
+        return Merged(explain(model))
+    return store.load(model)
+
+
+def planned_again(manifest: Mapping[str, Any]) -> Plan:
+    """The plan of a finished merge, from its manifest. Raises CuveeError when an input is gone."""
+    size = max((size for _, size in manifest["shards"]), default=SHARD_SIZE)
+    return build(Recipe.load(manifest["recipe"]), SHARD_SIZE if len(manifest["shards"]) == 1 else size)

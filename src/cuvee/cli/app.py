@@ -1,0 +1,59 @@
+"""The command line: one file for each group of commands; torch is imported by the commands that need it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from cuvee import __version__
+from cuvee.cli import explore, merge, methods, plan, recipes, results
+from cuvee.cli.console import settings, stderr
+
+app = typer.Typer(
+    name="cuvee",
+    help="Blend neural networks: any merge method, one recipe, at the speed of the disk, in bounded memory.",
+    epilog="Start with:  cuvee merge A B --base X --method ties -o OUT   or   cuvee init A B > recipe.yaml",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for group in (merge, plan, recipes, methods, explore, results):
+    group.register(app)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"cuvee {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    *,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print results and errors only.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    del version
+    settings.quiet, settings.verbose, settings.debug = quiet, verbose, debug
+
+
+def main() -> None:
+    """Run the command line. Errors that a person can act on are printed, with exit code 2."""
+    try:
+        app()
+    except Exception as error:
+        if settings.debug or "cuvee.core" not in sys.modules:
+            raise
+        from cuvee.core import CuveeError
+
+        if not isinstance(error, CuveeError):
+            raise
+        stderr().print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,100 @@
+"""`cuvee merge`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cuvee.cli.console import byte_progress, duration, print_json, say, size, warn
+from cuvee.cli.shared import Base, Dtype, Memory, MethodName, Models, Parameters, Seed, ShardSize, Workers, recipe_from
+
+OVERWRITE = "Replace what a merge left in OUT."
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(merge)
+
+
+def merge(
+    models: Models,
+    *,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder to write.", show_default=False)] = None,
+    base: Base = None,
+    method: MethodName = None,
+    parameter: Parameters = None,
+    dtype: Dtype = None,
+    seed: Seed = None,
+    memory: Memory = None,
+    workers: Workers = None,
+    shard_size: ShardSize = "5GB",
+    device: Annotated[str, typer.Option(help="Where the arithmetic runs.")] = "cpu",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help=OVERWRITE)] = False,
+    allow_nonfinite: Annotated[bool, typer.Option("--allow-nonfinite", help="Go on past NaN and infinity.")] = False,
+    check_base: Annotated[bool, typer.Option(help="Look whether the base is the models' base.")] = True,
+    print_recipe: Annotated[bool, typer.Option("--print-recipe", help="Print the recipe, merge nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
+) -> None:
+    """Merge models, from a recipe or from the command line.
+
+    The recipe is YAML, mergekit's included:  cuvee merge recipe.yaml -o OUT
+
+    Without one:  cuvee merge A B C --base X --method ties -p density=0.3 -o OUT
+
+    A merge that was stopped goes on when the same command is run again.
+    """
+    from cuvee import api
+    from cuvee.core import CuveeError
+    from cuvee.engine.devices import check_device
+
+    recipe = recipe_from(models, base=base, method=method, parameters=parameter, dtype=dtype, seed=seed)
+    if print_recipe:
+        typer.echo(recipe.to_yaml(), nl=False)
+        return
+    if out is None:
+        raise CuveeError("Say where to write: -o OUT.")
+    check_device(device)
+    planned = api.explain(recipe, shard_size=shard_size)
+    for notice in planned.notices:
+        warn(notice)
+    if check_base:
+        for doubt in api.doubts(planned):
+            warn(doubt)
+    with byte_progress(recipe.merge_method) as progress:
+        outcome = api.run(
+            planned,
+            out,
+            memory=memory,
+            workers=workers,
+            overwrite=overwrite,
+            allow_nonfinite=allow_nonfinite,
+            progress=progress,
+        )
+    if outcome is None:
+        say(f"{out} holds this merge already, complete.")
+    else:
+        _tell(out, planned, outcome)
+    if as_json:
+        print_json(_facts(out, planned, outcome))
+
+
+def _tell(out: Path, planned: Any, outcome: Any) -> None:
+    written = sum(shard.size for shard in planned.shards)
+    resumed = f", {outcome.resumed} chunks kept from an earlier run" if outcome.resumed else ""
+    say(f"{out}: {len(planned.outputs)} tensors, {size(written)}, in {duration(outcome.seconds)}{resumed}")
+    for name, count in outcome.nonfinite.items():
+        warn(f"{name}: {count} entries are NaN or infinite")
+
+
+def _facts(out: Path, planned: Any, outcome: Any) -> dict[str, Any]:
+    return {
+        "out": str(out),
+        "plan": planned.hash,
+        "tensors": len(planned.outputs),
+        "bytes": sum(shard.size for shard in planned.shards),
+        "seconds": outcome.seconds if outcome else 0.0,
+        "resumed_chunks": outcome.resumed if outcome else 0,
+        "nonfinite": outcome.nonfinite if outcome else {},
+        "already_complete": outcome is None,
+    }

@@ -1,0 +1,1 @@
+"""Where work runs: tiles, workers, journal, memory; and the lazy checkpoint of a merge."""

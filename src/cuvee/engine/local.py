@@ -1,0 +1,224 @@
+"""Merges on this machine: this process and others take tasks until all is written."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from cuvee.core import CuveeError
+from cuvee.engine.journal import Journal
+from cuvee.engine.schedule import Schedule
+from cuvee.engine.tasks import Done, Failed, Task, run
+from cuvee.engine.tiles import Bench
+from cuvee.engine.worker import Worker, set_up
+from cuvee.kernels.process import settled
+from cuvee.plan.memory import Room
+from cuvee.plan.plan import Output, Plan, Shard
+from cuvee.store import writer as files
+
+AHEAD = 3
+"""Tasks that a worker process holds at once, so that it never waits for the next."""
+
+SMALL = 64 << 20
+"""Bytes of work below which starting another process costs more than it saves."""
+
+Progress = Callable[[int, int], None]
+"""Called with bytes done and bytes in all."""
+
+
+@dataclass
+class Outcome:
+    """What a run did."""
+
+    digests: dict[str, list[str]] = field(default_factory=dict)  # tensor -> xxh3-128 of each chunk
+    nonfinite: dict[str, int] = field(default_factory=dict)  # tensor -> entries, when allowed
+    resumed: int = 0  # chunks that an earlier run had written
+    seconds: float = 0.0
+
+
+def execute(
+    plan: Plan,
+    folder: Path,
+    room: Room,
+    workers: int,
+    *,
+    allow_nonfinite: bool = False,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Write all shards of a plan into a folder; go on where an earlier run of the same plan stopped.
+
+    The folder is left resumable whatever happens: Ctrl-C, a full disk, a fault in an input, a kill. Raises CuveeError.
+    """
+    began = time.monotonic()
+    journal = Journal(folder, plan.hash)
+    try:
+        resumed = _check_written(plan, folder, journal)
+        missing = sum(s.size for s in plan.shards if not (folder / s.file).exists() and not _part_is_full(folder, s))
+        files.check_space(folder, missing)
+        files.create(folder, plan.shards)
+        run_ = _Run(plan, folder, room, journal, allow_nonfinite, progress)
+        with _stop_signals(), settled():
+            run_.work(workers if _total_bytes(plan) > SMALL and _can_spread(plan) else 1)
+        for shard in plan.shards:
+            files.seal(folder, shard)
+    except KeyboardInterrupt:
+        raise CuveeError(
+            f"Stopped. The same command goes on from here ({len(journal.done)} chunks are done)."
+        ) from None
+    except OSError as error:
+        raise CuveeError(f"{folder}: {error.strerror or error}. The same command goes on from here.") from None
+    finally:
+        journal.close()
+    digests = {o.name: [journal.done[o.name, c]["hash"] for c in range(len(o.grid.chunks()))] for o in plan.outputs}
+    bad = {o.name: sum(journal.done[o.name, c]["bad"] for c in range(len(o.grid.chunks()))) for o in plan.outputs}
+    return Outcome(digests, {name: count for name, count in bad.items() if count}, resumed, time.monotonic() - began)
+
+
+class _Run:
+    def __init__(
+        self, plan: Plan, folder: Path, room: Room, journal: Journal, allow_nonfinite: bool, progress: Progress | None
+    ) -> None:
+        self.plan, self.folder, self.room, self.journal = plan, folder, room, journal
+        self.allow_nonfinite, self.progress = allow_nonfinite, progress
+        self.bench = Bench(plan, room, allow_nonfinite=allow_nonfinite)
+        self.writer = files.Writer(folder, plan.shards)
+        self.schedule = Schedule(plan, self.bench, lambda output, chunk: (output.name, chunk) in journal.done)
+        self.total = sum(o.spec.nbytes for o in plan.outputs)
+        self.done = sum(
+            _chunk_bytes(o, c) for o in plan.outputs for c in range(len(o.grid.chunks())) if self._has(o, c)
+        )
+
+    def work(self, workers: int) -> None:
+        """Hand tasks to worker processes, and take some here, until all is written."""
+        setup = set_up(self.plan, self.room, self.folder, allow_nonfinite=self.allow_nonfinite) if workers > 1 else b""
+        helpers = [Worker(setup) for _ in range(workers - 1)]
+        self._tell()
+        try:
+            while True:
+                for helper in helpers:
+                    self._feed(helper)
+                task = self.schedule.next()
+                if task is not None:
+                    self._take(run(task, self.bench, self.writer))
+                    self._collect(helpers, timeout=0)
+                elif any(helper.waiting for helper in helpers):
+                    self._collect(helpers, timeout=None)
+                else:
+                    return
+        finally:
+            for helper in helpers:
+                helper.stop()
+
+    def _feed(self, helper: Worker) -> None:
+        while helper.waiting < AHEAD:
+            task = self.schedule.next()
+            if task is None:
+                return
+            helper.send(task)
+
+    def _collect(self, helpers: list[Worker], timeout: float | None) -> None:
+        for ready in wait([h.connection for h in helpers if h.waiting], timeout):
+            helper = next(h for h in helpers if h.connection is ready)
+            try:
+                self._take(helper.receive())
+            except (EOFError, ConnectionResetError):
+                code = helper.process.wait()
+                raise CuveeError(
+                    f"A worker process died (exit status {code}"
+                    + (
+                        "; killed, perhaps for want of memory: try a smaller --memory"
+                        if code == -signal.SIGKILL
+                        else ""
+                    )
+                    + "). The same command goes on from here."
+                ) from None
+
+    def _take(self, answer: Done | Failed) -> None:
+        if isinstance(answer, Failed):
+            raise CuveeError(f"{answer.message}\n  What is written is kept: the same command goes on from here.")
+        output = self.plan.outputs[answer.task.output]
+        for written in answer.written:
+            self.journal.add(output.name, written.chunk, written.digest, written.bad)
+            self.done += _chunk_bytes(output, written.chunk)
+        self.schedule.take(answer)
+        self._tell()
+
+    def _has(self, output: Output, chunk: int) -> bool:
+        return (output.name, chunk) in self.journal.done
+
+    def _tell(self) -> None:
+        if self.progress:
+            self.progress(self.done, self.total)
+
+
+def _check_written(plan: Plan, folder: Path, journal: Journal) -> int:
+    """Re-hash what the journal says is in shards that were not sealed: lines may outlive data after a power cut."""
+    kept = 0
+    for output in plan.outputs:
+        shard = plan.shards[output.shard]
+        sealed = (folder / shard.file).exists()
+        for chunk, (start, _) in enumerate(output.grid.chunks()):
+            line = journal.done.get((output.name, chunk))
+            if line is None:
+                continue
+            kept += 1
+            if not sealed:
+                size = _chunk_bytes(output, chunk)
+                at = output.offset + start * output.spec.dtype.itemsize
+                part = folder / (shard.file + files.PART)
+                data = files.read_back(folder, shard, at, size) if part.exists() else b""
+                if xxhash.xxh3_128_hexdigest(data) != line["hash"]:
+                    journal.forget(output.name, chunk)
+                    kept -= 1
+    return kept
+
+
+def _chunk_bytes(output: Output, chunk: int) -> int:
+    start, stop = output.grid.chunks()[chunk]
+    return (stop - start) * output.spec.dtype.itemsize
+
+
+def _part_is_full(folder: Path, shard: Shard) -> bool:
+    part = folder / (shard.file + files.PART)
+    return part.exists() and part.stat().st_size == shard.size and part.stat().st_blocks * 512 >= shard.size
+
+
+def _total_bytes(plan: Plan) -> int:
+    return sum(o.spec.numel * 2 * (1 + len(o.leaves)) for o in plan.outputs)
+
+
+def _can_spread(plan: Plan) -> bool:
+    """Whether other processes can open the inputs and import the methods."""
+    from cuvee.plan.provenance import methods_of
+
+    importable = all(m.function.__module__ != "__main__" for m in methods_of(plan.outputs).values())
+    return importable and not any("memory" in str(c.identity()) for c in plan.checkpoints)
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[None]:
+    """SIGTERM stops as Ctrl-C does, where this is the main thread."""
+
+    def stop(signum: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+__all__ = ["Outcome", "Progress", "Task", "execute"]

@@ -1,0 +1,107 @@
+"""The output folder: claimed before work, complete when its manifest is there."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cuvee.core import CuveeError
+from cuvee.engine.journal import STATE
+from cuvee.engine.local import Outcome
+from cuvee.plan.plan import Plan
+from cuvee.store import sidecars
+from cuvee.store.folder import read_json
+from cuvee.store.writer import PART, write_text
+
+MANIFEST = "cuvee.json"
+"""Written last: its presence says that the merge is complete."""
+
+
+@contextlib.contextmanager
+def claimed(folder: Path, plan: Plan, *, overwrite: bool) -> Iterator[bool]:
+    """Hold an output folder for a run. Gives True when it holds this very merge, complete.
+
+    Raises CuveeError when the folder is an input, holds something else, or another run holds it.
+    """
+    for checkpoint in plan.checkpoints:
+        if checkpoint.folder and folder.exists() and checkpoint.folder.exists() and checkpoint.folder.samefile(folder):
+            raise CuveeError(f"{folder} is an input of the merge ({checkpoint.label}): write elsewhere.")
+    if folder.exists() and not folder.is_dir():
+        raise CuveeError(f"{folder} is a file: the output is a folder.")
+    held = read_manifest(folder)
+    if held is not None and held.get("plan") == plan.hash and not overwrite and _whole(folder, plan):
+        yield True
+        return
+    ours = held is not None or (folder / STATE).exists()
+    if folder.exists() and any(folder.iterdir()) and not overwrite and (held is not None or not ours):
+        told = "holds a finished merge of another recipe or other inputs" if held is not None else "is not empty"
+        raise CuveeError(f"{folder} {told}. --overwrite replaces it.")
+    try:
+        (folder / STATE).mkdir(parents=True, exist_ok=True)
+        lock = (folder / STATE / "lock").open("w")
+    except OSError as error:
+        raise CuveeError(f"{folder}: {error.strerror}.") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise CuveeError(f"Another run is writing {folder}.") from None
+        if overwrite:
+            _empty(folder)
+        yield False
+
+
+def commit(folder: Path, plan: Plan, outcome: Outcome, texts: Mapping[str, str]) -> None:
+    """Write everything but the manifest, then the manifest. `texts` are further files by name."""
+    if len(plan.shards) > 1:
+        files = {output.name: plan.shards[output.shard].file for output in plan.outputs}
+        sidecars.write_index(folder, files, sum(output.spec.nbytes for output in plan.outputs))
+    if plan.donor:
+        sidecars.carry_over(plan.donor, folder)
+    sidecars.write_config(folder, plan.config)
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    manifest = {
+        "plan": plan.hash,
+        **plan.facts(),
+        "tensors": {
+            output.name: {
+                "file": plan.shards[output.shard].file,
+                "rule": output.rule,
+                "chunk": output.grid.chunk,
+                "chunks": outcome.digests[output.name],
+            }
+            for output in sorted(plan.outputs, key=lambda output: output.order)
+        },
+        "nonfinite": outcome.nonfinite,
+        "left_out": dict(plan.left_out),
+    }
+    write_text(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+    shutil.rmtree(folder / STATE, ignore_errors=True)
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a complete merge, or None."""
+    return read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else None
+
+
+def _whole(folder: Path, plan: Plan) -> bool:
+    return all((folder / s.file).is_file() and (folder / s.file).stat().st_size == s.size for s in plan.shards)
+
+
+def _empty(folder: Path) -> None:
+    """Remove what a merge may have left, and nothing else; the manifest first."""
+    manifest = folder / MANIFEST
+    manifest.unlink(missing_ok=True)
+    for path in sorted(folder.iterdir()):
+        name = path.name.removesuffix(PART)
+        weights = name.endswith((".safetensors", ".safetensors.index.json"))
+        if path.is_file() and (weights or name in ("config.json", "README.md") or sidecars.is_carried(name)):
+            path.unlink()
+    journal = folder / STATE / "journal.jsonl"
+    journal.unlink(missing_ok=True)

@@ -1,0 +1,139 @@
+"""The order of work: folds of a tensor before its write, model-wide folds before anything that needs them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from cuvee.engine.tasks import Done, Task
+from cuvee.engine.tiles import Bench
+from cuvee.methods._calls import Statistics
+from cuvee.plan.plan import Output, Plan
+
+WHOLE = 1
+"""Chunks of a tensor whose folds and writes one worker does by itself."""
+
+
+@dataclass
+class _Course:
+    """Where one tensor stands in its own steps."""
+
+    index: int
+    goal: int  # the step to reach: a model-wide one, or the number of steps = write
+    waiting: int = 0
+    states: dict[str, Any] = field(default_factory=dict)
+
+
+class Schedule:
+    """Gives tasks, takes answers. Knows nothing of processes.
+
+    written(output, chunk) says whether a chunk is done already.
+    """
+
+    def __init__(self, plan: Plan, bench: Bench, written: Callable[[Output, int], bool]) -> None:
+        self.plan, self._bench, self._written = plan, bench, written
+        self.statistics: Statistics = {}
+        self._barriers = list(plan.barriers)
+        self._ready: deque[Task] = deque()
+        self._courses: dict[int, _Course] = {}
+        self._pending: deque[int] = deque()
+        self._pass_states: dict[str, Any] = {}
+        self._open_pass()
+
+    def next(self) -> Task | None:
+        """A task that can run now; None when all that is left waits for answers, or nothing is left."""
+        while not self._ready and self._pending:
+            index = self._pending.popleft()
+            self._courses[index] = _Course(index, self._goal(self.plan.outputs[index]))
+            self._advance(self._courses[index])
+        return self._ready.popleft() if self._ready else None
+
+    def take(self, done: Done) -> None:
+        """Learn from an answer; new tasks may become ready."""
+        self.statistics.update(done.statistics)
+        course = self._courses[done.task.output]
+        course.waiting -= 1
+        if done.task.at is not None:
+            _merge(self.plan.outputs[course.index], done.task.at, course.states, done.states)
+        if course.waiting:
+            return
+        output = self.plan.outputs[course.index]
+        if done.task.at is None:
+            self._finish(course)
+        elif done.task.at == course.goal:
+            _merge(output, done.task.at, self._pass_states, course.states)
+            self._finish(course)
+        else:
+            self._close(output, done.task.at, course.states)
+            course.states = {}
+            self._advance(course)
+
+    def _goal(self, output: Output) -> int:
+        if not self._barriers:
+            return len(output.steps)
+        goal = _place(output, self._barriers[0])
+        assert goal is not None
+        return goal
+
+    def _open_pass(self) -> None:
+        """Queue all tensors that take part in the next model-wide pass, or else all that are not written."""
+        outputs = self.plan.outputs
+        open_ = [i for i, o in enumerate(outputs) if not all(self._written(o, c) for c in range(len(o.grid.chunks())))]
+        while open_ and self._barriers:
+            part = [i for i, o in enumerate(outputs) if _place(o, self._barriers[0]) is not None]
+            first = outputs[part[0]]
+            if self._bench.evaluator(first, self.statistics).unfinished(first.steps[self._goal(first)]):
+                self._pending.extend(part)
+                return
+            self._barriers.pop(0)
+        self._pending.extend(open_)
+
+    def _finish(self, course: _Course) -> None:
+        del self._courses[course.index]
+        if self._courses or self._pending or not self._barriers:
+            return
+        first = next(o for o in self.plan.outputs if _place(o, self._barriers[0]) is not None)
+        self._close(first, self._goal(first), self._pass_states)
+        self._pass_states = {}
+        self._open_pass()
+
+    def _advance(self, course: _Course) -> None:
+        """Make the tensor's next tasks."""
+        output = self.plan.outputs[course.index]
+        chunks = len(output.grid.chunks())
+        whole = chunks <= WHOLE
+        at = None if course.goal == len(output.steps) else course.goal
+        if not whole:
+            evaluator = self._bench.evaluator(output, self.statistics)
+            at = next((i for i in range(course.goal) if evaluator.unfinished(output.steps[i])), at)
+        todo = [c for c in range(chunks) if at is not None or not self._written(output, c)]
+        known = self._known(output)
+        tasks = [Task(course.index, (c, c + 1), at, whole, known) for c in todo]
+        course.waiting = len(tasks)
+        self._ready.extendleft(reversed(tasks))
+
+    def _known(self, output: Output) -> Statistics:
+        """Statistics that the tensor's tasks may need."""
+        paths = {(step.call.path, stat) for step in output.steps for stat in step.stats}
+        keys = [(path, stat, order) for path, stat in paths for order in (None, output.order)]
+        return {key: self.statistics[key] for key in keys if key in self.statistics}
+
+    def _close(self, output: Output, at: int, states: dict[str, Any]) -> None:
+        evaluator = self._bench.evaluator(output, self.statistics)
+        evaluator.unfinished(output.steps[at])
+        evaluator.close(output.steps[at], states)
+
+
+def _place(output: Output, barrier: tuple[str, tuple[str, ...]]) -> int | None:
+    """Which of a tensor's steps a model-wide step is, if any."""
+    return next((i for i, s in enumerate(output.steps) if (s.call.path, s.stats) == barrier), None)
+
+
+def _merge(output: Output, at: int, states: dict[str, Any], others: dict[str, Any]) -> None:
+    for name, other in others.items():
+        if name in states:
+            output.steps[at].call.method.stats[name].merge(states[name], other)
+        else:
+            states[name] = other

@@ -1,0 +1,75 @@
+"""Units of work that go to a worker, and what comes back: small messages, no tensor data."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any, NamedTuple
+
+import xxhash
+
+from cuvee.core import CuveeError
+from cuvee.engine.tiles import Bench
+from cuvee.methods._calls import Statistics
+from cuvee.store.writer import Writer
+
+
+class Task(NamedTuple):
+    """Work on some chunks of one output tensor.
+
+    at: the step whose pass is gathered; None = write the chunks.
+    whole: run the tensor's own earlier steps first, in the same process.
+    """
+
+    output: int
+    chunks: tuple[int, int]
+    at: int | None
+    whole: bool
+    statistics: Statistics
+
+
+class Written(NamedTuple):
+    """A chunk that is in its shard."""
+
+    chunk: int
+    digest: str
+    bad: int
+
+
+class Done(NamedTuple):
+    """What a task found or wrote."""
+
+    task: Task
+    states: dict[str, Any]
+    statistics: Statistics  # of the tensor's own steps, when the task ran them
+    written: list[Written]
+
+
+class Failed(NamedTuple):
+    """What a person is told; the work is not done."""
+
+    message: str
+
+
+def run(task: Task, bench: Bench, writer: Writer) -> Done | Failed:
+    """Do a task. Faults that a person can act on come back as `Failed`; others are raised."""
+    output = bench.plan.outputs[task.output]
+    statistics: Statistics = dict(task.statistics)
+    try:
+        if task.whole:
+            bench.settle(output, statistics, len(output.steps) if task.at is None else task.at)
+        learned = {k: known for k, known in statistics.items() if k[2] is not None and k not in task.statistics}
+        if task.at is not None:
+            states = bench.gather(output, statistics, task.at, range(*task.chunks))
+            return Done(task, states, learned, [])
+        written = []
+        for chunk in range(*task.chunks):
+            data, bad = bench.make(output, statistics, chunk)
+            start, _ = output.grid.chunks()[chunk]
+            writer.write(output.shard, output.offset + start * output.spec.dtype.itemsize, data)
+            written.append(Written(chunk, xxhash.xxh3_128_hexdigest(data), bad))
+        return Done(task, {}, {}, written)
+    except CuveeError as error:
+        return Failed(str(error))
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return Failed(f"The disk is full while {output.name} is written." if full else f"{output.name}: {error}.")

@@ -1,0 +1,110 @@
+"""Work on one output tensor inside one process: read tiles, run folds, make chunks of output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import isfinite
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cuvee.core import CuveeError, dtype_name
+from cuvee.folds import Tile
+from cuvee.methods._calls import Evaluator, Leaf, Statistics, padded
+from cuvee.plan.memory import Room
+from cuvee.plan.plan import Output, Plan
+
+
+class Bench:
+    """A process's place of work: buffers that are used again for every tile."""
+
+    def __init__(self, plan: Plan, room: Room, *, allow_nonfinite: bool = False) -> None:
+        self.plan, self.room, self.allow_nonfinite = plan, room, allow_nonfinite
+        self._raw = bytearray()
+        self._tiles: dict[int, Tensor] = {}
+        self._held: dict[Leaf, tuple[Tile, Tensor]] = {}
+
+    def evaluator(self, output: Output, statistics: Statistics) -> Evaluator:
+        self._held.clear()
+        slots = {leaf: slot for slot, leaf in enumerate(output.leaves)}
+
+        def read(leaf: Leaf, tile: Tile) -> Tensor:
+            held = self._held.get(leaf)
+            if held is None or held[0] != tile:
+                held = self._held[leaf] = tile, self._load(leaf, tile, slots[leaf], output.compute)
+            return held[1]
+
+        return Evaluator(output.order, output.compute, read, statistics)
+
+    def tiles(self, output: Output, chunks: range) -> Iterator[Tile]:
+        """The tiles of some chunks, in order."""
+        grid, entries = output.grid, self.room.tile_entries(output)
+        for start, stop in grid.chunks()[chunks.start : chunks.stop]:
+            yield from (Tile(output.order, a, b, grid) for a, b in grid.tiles(start, stop, entries))
+
+    def settle(self, output: Output, statistics: Statistics, before: int) -> None:
+        """Run the tensor's own steps before step `before`, all passes of each, here and now."""
+        evaluator = self.evaluator(output, statistics)
+        chunks = range(len(output.grid.chunks()))
+        for step in output.steps[:before]:
+            while evaluator.unfinished(step):
+                evaluator.close(step, evaluator.gather(step, self.tiles(output, chunks)))
+
+    def gather(self, output: Output, statistics: Statistics, at: int, chunks: range) -> dict[str, Any]:
+        """One pass of step `at` over some chunks: partial states."""
+        return self.evaluator(output, statistics).gather(output.steps[at], self.tiles(output, chunks))
+
+    def make(self, output: Output, statistics: Statistics, chunk: int) -> tuple[bytearray, int]:
+        """Bytes of one chunk of the output, and how many of its entries are not finite.
+
+        Raises CuveeError naming tensor and input when an entry is not finite, unless that is allowed.
+        """
+        start, stop = output.grid.chunks()[chunk]
+        data = bytearray((stop - start) * output.spec.dtype.itemsize)
+        out = torch.frombuffer(data, dtype=output.spec.dtype)
+        if isinstance(output.expression, Leaf):
+            source = self.plan.checkpoints[output.expression.checkpoint]
+            out.copy_(source.read(output.expression.name, (start, stop)))
+            return data, 0
+        evaluator = self.evaluator(output, statistics)
+        bad = 0
+        for tile in self.tiles(output, range(chunk, chunk + 1)):
+            value = evaluator.value(output.expression, tile)
+            part = out[tile.start - start : tile.stop - start]
+            part.copy_(value.reshape(-1)[: tile.stop - tile.start])
+            if not _finite(part):
+                bad += self._count_bad(output, part)
+        return data, bad
+
+    def _count_bad(self, output: Output, part: Tensor) -> int:
+        if self.allow_nonfinite:
+            return int((~torch.isfinite(part.float())).sum())
+        culprits = [leaf for leaf, (_, values) in self._held.items() if not bool(torch.isfinite(values).all())]
+        labels = [f"{self.plan.checkpoints[leaf.checkpoint].label} ({leaf.name})" for leaf in culprits]
+        kind = dtype_name(output.spec.dtype)
+        why = f"it comes from {', '.join(labels)}" if labels else f"the inputs are finite, the result is beyond {kind}"
+        hint = "--allow-nonfinite goes on and lists such tensors."
+        raise CuveeError(f"{output.name}: the merge gives NaN or infinity; {why}.\n  {hint}")
+
+    def _load(self, leaf: Leaf, tile: Tile, slot: int, dtype: torch.dtype) -> Tensor:
+        source = self.plan.checkpoints[leaf.checkpoint]
+        entries = tile.stop - tile.start
+        needed = entries * source.spec(leaf.name).dtype.itemsize
+        if len(self._raw) < needed:
+            self._raw = bytearray(needed)
+        size = padded(tile)
+        held = self._tiles.get(slot)
+        if held is None or held.dtype != dtype or held.numel() < size:
+            held = self._tiles[slot] = torch.empty(max(size, self.room.tile), dtype=dtype)
+        flat = held[:size]
+        flat[:entries].copy_(source.read(leaf.name, (tile.start, tile.stop), self._raw))
+        flat[entries:].zero_()
+        return flat.view(tile.grid.view)
+
+
+def _finite(values: Tensor) -> bool:
+    """Whether all entries are finite; a finite sum says so at a fraction of the cost."""
+    if values.dtype.itemsize == 1:
+        values = values.float()
+    return isfinite(values.sum().item()) or bool(torch.isfinite(values).all())

@@ -1,0 +1,115 @@
+"""Is a merge on disk what its manifest says, and does its recipe give it again?"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import xxhash
+from torch import Tensor
+
+from cuvee.core import CuveeError
+from cuvee.engine.merged import Merged
+from cuvee.engine.output import MANIFEST, read_manifest
+from cuvee.plan.plan import Output, Plan
+from cuvee.store.folder import Folder
+
+
+@dataclass
+class Verdict:
+    """What a verification found. `faults` is empty when all is well."""
+
+    chunks: int = 0  # whose hashes were compared
+    repeated: int = 0  # that were computed again
+    bitwise: bool = True  # False: other versions or another processor, compared to one rounding step
+    why_not_bitwise: str = ""
+    faults: list[str] = field(default_factory=list)
+
+
+def verify(
+    folder: Path,
+    sample: int,
+    plan: Callable[[dict[str, Any]], Plan] | None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Verdict:
+    """Re-hash all tensors of a merge; with `plan` (manifest -> plan) compute `sample` chunks again and compare.
+
+    Raises CuveeError when the folder has no manifest, or its files are broken.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise CuveeError(f"{folder} has no {MANIFEST}: not a merge by cuvee, or not finished.")
+    verdict = Verdict()
+    stored = Folder(folder)
+    tensors: dict[str, Any] = manifest["tensors"]
+    total = sum(stored.spec(name).nbytes for name in stored.names())
+    done = 0
+    for name in sorted({*tensors} - {*stored.names()}):
+        verdict.faults.append(f"{name}: in the manifest, but not in the files")
+    for name in stored.names():
+        if name not in tensors:
+            verdict.faults.append(f"{name}: in the files, but not in the manifest")
+            continue
+        verdict.faults += _check_hashes(stored, name, tensors[name], verdict)
+        done += stored.spec(name).nbytes
+        if progress:
+            progress(done, total)
+    if plan is not None and sample:
+        _repeat(plan(manifest), manifest, stored, sample, verdict)
+    return verdict
+
+
+def _check_hashes(stored: Folder, name: str, entry: dict[str, Any], verdict: Verdict) -> list[str]:
+    faults = []
+    size, step = stored.spec(name).numel, entry["chunk"]
+    for index, expected in enumerate(entry["chunks"]):
+        span = (index * step, min((index + 1) * step, size))
+        verdict.chunks += 1
+        if xxhash.xxh3_128_hexdigest(_bytes(stored.read(name, span))) != expected:
+            faults.append(f"{name}: entries {span[0]} to {span[1]} of {entry['file']} are not what was written")
+    return faults
+
+
+def _repeat(plan: Plan, manifest: dict[str, Any], stored: Folder, sample: int, verdict: Verdict) -> None:
+    """Compute some chunks again: bitwise where versions and processor are the same."""
+    facts = plan.facts()
+    changed = [key for key in ("recipe", "inputs") if _timeless(facts[key]) != _timeless(manifest[key])]
+    if changed:
+        raise CuveeError(f"The {' and the '.join(changed)} changed since the merge: it cannot be computed again.")
+    other = [key for key in ("cuvee", "torch", "processor", "methods") if facts[key] != manifest[key]]
+    verdict.bitwise = not other
+    verdict.why_not_bitwise = ", ".join(f"{key}: {manifest[key]} then, {facts[key]} now" for key in other)
+    merged = Merged(plan)
+    units = [(output, chunk) for output in plan.outputs for chunk in range(len(output.grid.chunks()))]
+    chosen = random.Random(manifest["plan"]).sample(units, min(sample, len(units)))
+    for output, chunk in chosen:
+        verdict.repeated += 1
+        if not _same(merged, output, chunk, manifest, stored, bitwise=verdict.bitwise):
+            verdict.faults.append(f"{output.name}: chunk {chunk} comes out otherwise now")
+
+
+def _same(
+    merged: Merged, output: Output, chunk: int, manifest: dict[str, Any], stored: Folder, *, bitwise: bool
+) -> bool:
+    data = merged.chunk(output, chunk)
+    if bitwise:
+        return bool(xxhash.xxh3_128_hexdigest(data) == manifest["tensors"][output.name]["chunks"][chunk])
+    now = torch.frombuffer(data, dtype=output.spec.dtype).to(torch.float64)
+    then = stored.read(output.name, output.grid.chunks()[chunk]).to(torch.float64)
+    step = torch.finfo(output.spec.dtype).eps if output.spec.dtype.is_floating_point else 0.0
+    return torch.allclose(now, then, rtol=step, atol=0.0 if not step else torch.finfo(output.spec.dtype).tiny)
+
+
+def _timeless(value: Any) -> Any:
+    """Without times of change: a copied input is the same input."""
+    if isinstance(value, dict):
+        return {key: _timeless(each) for key, each in value.items() if key not in ("modified", "path")}
+    return [_timeless(each) for each in value] if isinstance(value, list) else value
+
+
+def _bytes(tensor: Tensor) -> Any:
+    return tensor.reshape(-1).view(torch.uint8).numpy() if tensor.numel() else b""

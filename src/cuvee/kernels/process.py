@@ -1,0 +1,27 @@
+"""Settings of a process that computes tiles."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from collections.abc import Iterator
+
+import torch
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's mallopt numbers
+
+
+@contextlib.contextmanager
+def settled() -> Iterator[None]:
+    """No autograd and one thread an operator; with glibc, freed memory is kept for the next tile, not given back."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with contextlib.suppress(AttributeError, OSError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_MMAP_THRESHOLD, 1 << 30)
+        mallopt(_TRIM_THRESHOLD, 1 << 30)
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        torch.set_num_threads(threads)

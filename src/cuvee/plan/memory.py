@@ -1,0 +1,115 @@
+"""How much memory a unit of work takes, and whether it fits the budget."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from cuvee.core import BLOCK, CuveeError
+from cuvee.plan.plan import Output, Plan
+
+TILE = 1 << 17
+"""Entries of an element-grain tile: a few fit a core's cache."""
+
+TEMPORARIES = 6
+"""Tiles that a method holds for each input beside the input itself, at most."""
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Room:
+    """One worker's share of the memory budget, in bytes."""
+
+    share: int
+    tile: int = TILE
+
+    def tile_entries(self, output: Output) -> int:
+        """Entries of a tile that fits, in whole blocks."""
+        fits = (self.share - _chunk_bytes(output)) // _entry_bytes(output)
+        return max(output.grid.block, min(self.tile, fits // output.grid.block * output.grid.block))
+
+    def needs(self, output: Output) -> int:
+        """Bytes that the output's smallest tile takes."""
+        return _chunk_bytes(output) + _entry_bytes(output) * min(output.grid.block, max(1, output.spec.numel))
+
+    def takes(self, output: Output) -> int:
+        """Bytes that a worker holds at once for the output."""
+        tile = min(self.tile_entries(output), output.grid.chunk, max(1, output.spec.numel))
+        return _chunk_bytes(output) + _entry_bytes(output) * tile
+
+
+def _entry_bytes(output: Output) -> int:
+    """Bytes for each entry of a tile: as stored, as computed, and the method's temporaries."""
+    inputs = max(1, len(output.leaves))
+    return inputs * 8 + output.compute.itemsize * (inputs * (1 + TEMPORARIES) + TEMPORARIES)
+
+
+def _chunk_bytes(output: Output) -> int:
+    return min(output.grid.chunk, output.spec.numel) * output.spec.dtype.itemsize
+
+
+def check_room(plan: Plan, memory: int, workers: int) -> Room:
+    """Each worker's share. Raises CuveeError with the `--memory` that the largest unit needs."""
+    room = Room(memory // workers)
+    worst = max(plan.outputs, key=room.needs, default=None)
+    if worst is not None and room.needs(worst) > room.share:
+        wanted = -(-room.needs(worst) * workers // MIB)
+        raise CuveeError(
+            f"{worst.name} ({worst.spec}, {worst.grain} grain) does not fit: "
+            f"{workers} worker{'s' if workers > 1 else ''} need --memory {wanted}MiB"
+            + (f", or --workers 1 with {-(-room.needs(worst) // MIB)}MiB." if workers > 1 else ".")
+        )
+    return room
+
+
+def default_memory() -> int:
+    """A quarter of what the cgroup or the machine has, between 512 MiB and 4 GiB."""
+    return max(512 * MIB, min(available() // 4, 4096 * MIB))
+
+
+def available() -> int:
+    """Bytes of memory that this process may use at most: the cgroup's limit or the machine's size."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            limit = int(Path(file).read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            continue
+        machine = min(machine, limit)
+    return machine
+
+
+def default_workers() -> int:
+    """One for each core that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def parse_size(text: str) -> int:
+    """`2GiB`, `512 MB`, `1.5g` or a number of bytes. Raises CuveeError for anything else."""
+    units = {
+        "": 1,
+        "k": 1 << 10,
+        "m": MIB,
+        "g": 1 << 30,
+        "t": 1 << 40,
+        "kb": 10**3,
+        "mb": 10**6,
+        "gb": 10**9,
+        "tb": 10**12,
+    }
+    words = text.strip().lower().replace(" ", "").replace("ib", "")
+    number = words.rstrip("bkmgt")
+    unit = words[len(number) :]
+    unit = "" if unit == "b" else unit
+    try:
+        size = int(float(number) * units[unit])
+    except (ValueError, KeyError, OverflowError):
+        raise CuveeError(f"{text!r} is not a size: write 512MiB, 2GiB or 5GB.") from None
+    if size <= 0:
+        raise CuveeError(f"{text!r} is not a size above zero.")
+    return size
+
+
+__all__ = ["BLOCK", "Room", "check_room", "default_memory", "default_workers", "parse_size"]

@@ -1,0 +1,111 @@
+"""The plan of a merge: every output tensor with its expression, its place in a shard, and the rule that made it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import xxhash
+
+from cuvee.core import Checkpoint, Grid, TensorSpec
+from cuvee.methods._calls import Call, Leaf, Step, steps
+from cuvee.recipe import Recipe
+
+GRAINS = ("element", "row", "matrix")
+
+
+@dataclass(frozen=True, eq=False)
+class Output:
+    """One tensor of the merge."""
+
+    order: int  # in the order of names: random streams and model-wide ties follow it
+    spec: TensorSpec
+    expression: Leaf | Call
+    compute: torch.dtype
+    name: str
+    rule: str  # in words, for `plan --tensors`
+    shard: int = 0
+    offset: int = 0  # of its first byte in the shard's file
+
+    @cached_property
+    def grain(self) -> str:
+        return _coarsest(self.expression)
+
+    @cached_property
+    def grid(self) -> Grid:
+        return Grid.of(self.spec.shape, self.grain)
+
+    @cached_property
+    def steps(self) -> list[Step]:
+        return steps(self.expression)
+
+    @cached_property
+    def leaves(self) -> list[Leaf]:
+        """Input tensors, each once."""
+        return list(dict.fromkeys(_leaves(self.expression)))
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One output file: its final header and size."""
+
+    file: str
+    header: bytes
+    size: int
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Everything that a merge will do."""
+
+    recipe: Recipe
+    checkpoints: tuple[Checkpoint, ...]
+    outputs: tuple[Output, ...]
+    shards: tuple[Shard, ...]
+    config: Mapping[str, Any]  # of the output model
+    donor: Path | None  # folder that tokenizer and generation files come from
+    left_out: Mapping[str, str] = field(default_factory=dict)  # input tensor -> why it is not in the output
+    notices: tuple[str, ...] = ()
+
+    @cached_property
+    def hash(self) -> str:
+        """Tells whether two runs must give the same bytes."""
+        return xxhash.xxh3_128_hexdigest(json.dumps(self.facts(), sort_keys=True).encode())
+
+    def facts(self) -> dict[str, Any]:
+        """What the hash covers: recipe, inputs, versions, third-party methods, processor."""
+        from cuvee import __version__
+        from cuvee.plan.provenance import method_sources
+
+        return {
+            "recipe": self.recipe.normalised(),
+            "inputs": [checkpoint.identity() for checkpoint in self.checkpoints],
+            "cuvee": __version__,
+            "torch": torch.__version__,
+            "processor": torch.backends.cpu.get_cpu_capability(),
+            "methods": method_sources(self.outputs),
+            "shards": [[shard.file, shard.size] for shard in self.shards],
+        }
+
+    @cached_property
+    def barriers(self) -> list[tuple[str, tuple[str, ...]]]:
+        """Model-wide steps, in order: (path of the call, its statistics). All tensors pass one before any goes on."""
+        found: dict[tuple[str, tuple[str, ...]], None] = {}
+        for output in sorted(self.outputs, key=lambda output: -len(output.steps)):
+            found.update(dict.fromkeys((s.call.path, s.stats) for s in output.steps if s.whole_model))
+        return list(found)
+
+
+def _coarsest(node: Leaf | Call) -> str:
+    if isinstance(node, Leaf):
+        return "element"
+    return max([node.grain(), *map(_coarsest, node.inputs())], key=GRAINS.index)
+
+
+def _leaves(node: Leaf | Call) -> list[Leaf]:
+    return [node] if isinstance(node, Leaf) else [leaf for given in node.inputs() for leaf in _leaves(given)]

@@ -1,0 +1,69 @@
+"""What is wrong with a recipe, where, and how it is said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+from cuvee.core import CuveeError
+
+Path: TypeAlias = "tuple[str | int, ...]"
+"""Keys and indices from a recipe's root to one of its parts."""
+
+
+class Mark(NamedTuple):
+    """A place in a text, lines and columns counted from 1."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One mistake: where it is, what it is, and what would help."""
+
+    path: Path
+    message: str
+    hint: str = ""
+    mark: Mark | None = None
+    at_key: bool = False  # it lies in the key, not in its value
+
+    def __str__(self) -> str:
+        where = "  ".join(filter(None, (str(self.mark or ""), dotted(self.path))))
+        hint = f"  ({self.hint})" if self.hint else ""
+        return f"{where or 'recipe'}\n  {self.message}{hint}"
+
+
+class RecipeError(CuveeError):
+    """All faults of a recipe, in the order of its lines."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = sorted(faults, key=_line)
+        super().__init__("\n".join(map(str, self.faults)))
+
+
+def dotted(path: Path) -> str:
+    """`models[1].parameters.density`"""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+
+
+def _line(fault: Fault) -> tuple[str, int, int]:
+    return fault.mark or ("", 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something written that changes nothing."""
+
+    path: Path
+    message: str
+    mark: Mark | None = None
+
+    def __str__(self) -> str:
+        place = f"{self.mark.file}:{self.mark.line}" if self.mark else dotted(self.path)
+        return f"{self.message} ({place})" if place else self.message

@@ -1,0 +1,65 @@
+"""Which part each model of a recipe plays: the base, or one of those that are merged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torch import Tensor
+
+from cuvee import methods
+from cuvee.core import Checkpoint
+
+if TYPE_CHECKING:
+    from cuvee.recipe.schema import ModelEntry, Recipe
+
+MEMORY = "<memory>"
+"""What stands in YAML for tensors in memory."""
+
+
+class Roles(NamedTuple):
+    """Positions in a recipe's list of models."""
+
+    merged: list[int]
+    base: list[int]  # where the list names the base, for methods that treat it apart
+    appended: bool  # the base is merged as one more model, the last
+
+
+def cast(base_rule: str, models: Sequence[Any], base: Any) -> Roles:
+    """Who plays what, given how a method treats its base ("ordinary", "optional" or "required")."""
+    listed = [index for index, model in enumerate(models) if base is not None and same(model, base)]
+    if base_rule == "ordinary":
+        return Roles(list(range(len(models))), [], base is not None and not listed)
+    return Roles([index for index in range(len(models)) if index not in listed], listed, appended=False)
+
+
+def inputs(recipe: Recipe) -> tuple[list[ModelEntry], ModelEntry | None]:
+    """The models that a method merges, in order, and its base (None where it is one of the models, or absent).
+
+    A base that a method treats as an ordinary model comes last unless the list has it.
+    """
+    from cuvee.recipe.schema import ModelEntry
+
+    base = recipe.base_model
+    rule = methods.get(recipe.merge_method).base
+    roles = cast(rule, [entry.model for entry in recipe.models], base)
+    entries = [recipe.models[index] for index in roles.merged]
+    if roles.appended:
+        entries.append(ModelEntry.model_construct(model=base, parameters={}, layers=None))
+    if base is None or rule == "ordinary":
+        return entries, None
+    if roles.base:
+        return entries, recipe.models[roles.base[0]]
+    return entries, ModelEntry.model_construct(model=base, parameters={}, layers=None)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two references mean one model: equal strings, equal recipes, or one object."""
+    return one is other or (not in_memory(one) and not in_memory(other) and bool(one == other))
+
+
+def in_memory(model: Any) -> bool:
+    """Whether a model is given as tensors or as a checkpoint rather than by name or recipe."""
+    if isinstance(model, Checkpoint):
+        return True
+    return isinstance(model, Mapping) and any(isinstance(each, Tensor) for each in model.values())

@@ -1,0 +1,194 @@
+"""What a recipe holds. The normal form: mergekit's other forms are brought to it before they get here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    SkipValidation,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+
+from cuvee.recipe.check import examine
+from cuvee.recipe.faults import RecipeError
+from cuvee.recipe.marks import dump
+from cuvee.recipe.roles import MEMORY, in_memory
+from cuvee.recipe.settings import Setting
+from cuvee.recipe.sources import read
+from cuvee.recipe.wording import worded
+
+Dtype: TypeAlias = Literal["bfloat16", "float16", "float32", "float64", "float8_e4m3fn", "float8_e5m2"]
+
+
+def _kind(model: Any) -> str | None:
+    if isinstance(model, (str, Path)):
+        return "<reference>"
+    if in_memory(model):
+        return "<memory>"
+    return "<recipe>" if isinstance(model, (Recipe, Mapping)) else None
+
+
+def _without_prefix(name: Any) -> Any:
+    return name.removeprefix("torch.") if isinstance(name, str) else name
+
+
+def _named(parameters: Any) -> Any:
+    """Parameters by their recipe names, with lists for tuples."""
+    if not isinstance(parameters, Mapping):
+        return {} if parameters is None else parameters
+    return {str(name).rstrip("_"): plain(setting) for name, setting in parameters.items()}
+
+
+Reference: TypeAlias = Annotated[str, BeforeValidator(str), Field(min_length=1), Tag("<reference>")]
+Model: TypeAlias = Annotated[
+    Reference | Annotated["Recipe", Tag("<recipe>")] | Annotated[Any, Tag("<memory>")],
+    Discriminator(_kind),
+]
+Parameters: TypeAlias = Annotated[dict[str, Annotated[Setting, SkipValidation]], BeforeValidator(_named)]
+
+
+class ModelEntry(BaseModel):
+    """One model of a merge with its own parameters."""
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, frozen=True)
+
+    model: Model = Field(description="A folder, a file, a Hub id (`id@revision`), any of them `+adapter`, or a recipe.")
+    parameters: Parameters = Field(default={}, description="Parameters of this model alone.")
+    layers: int | None = Field(default=None, ge=1, description="How many layers the model must have.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare(cls, given: Any) -> Any:
+        """A model without parameters may stand alone."""
+        return {"model": given} if isinstance(given, (str, Path, Recipe)) or in_memory(given) else given
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ModelEntry) and plain(self, memory=id) == plain(other, memory=id)
+
+
+class Recipe(BaseModel):
+    """A merge: a method, its models, its parameters. Models may themselves be recipes.
+
+    Built in Python it is checked as strictly as one loaded from YAML; its mistakes are pydantic's ValidationError.
+    """
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, frozen=True)
+
+    merge_method: str = Field(description="A name that `cuvee methods` lists.")
+    base_model: Model | None = Field(default=None, description="The model that the others were made from.")
+    models: list[ModelEntry] = Field(description="The models to merge.")
+    parameters: Parameters = Field(default={}, description="Parameters of the merge, and defaults for all models.")
+    dtype: Annotated[Dtype, BeforeValidator(_without_prefix)] | None = Field(
+        default=None, description="Kind of number that the output holds; by default that of the models."
+    )
+    out_dtype: Annotated[Dtype, BeforeValidator(_without_prefix)] | None = Field(
+        default=None, description="Goes before dtype where both are given."
+    )
+    seed: int = Field(default=0, ge=0, description="Of methods that drop entries at random.")
+    missing: Literal["refuse", "base"] = Field(
+        default="refuse", description="What to do about a tensor that a model lacks: refuse, or take the base's."
+    )
+    gradient_ends: Literal["first", "depth"] = Field(
+        default="first",
+        description="In a gradient, embeddings, final norm and head take its first value, or its two ends.",
+    )
+    tokenizer: Annotated[dict[str, Any], SkipValidation] | None = Field(
+        default=None, description="Only {source: base} for now: the base's tokenizer."
+    )
+    chat_template: str | None = Field(default=None, description="Only auto for now: the base's template.")
+
+    _notices: list[str] = PrivateAttr(default_factory=list)
+    _beside: Path | None = PrivateAttr(default=None)
+
+    @property
+    def notices(self) -> list[str]:
+        """What has no effect, one line each, with its place."""
+        return self._notices
+
+    @property
+    def beside(self) -> Path | None:
+        """The folder of the recipe's file."""
+        return self._beside
+
+    @model_validator(mode="after")
+    def _examined(self, info: ValidationInfo) -> Recipe:
+        if not (info.context or {}).get("examined"):
+            faults, notices = examine(plain(self))
+            if faults:
+                raise ValueError("\n" + "\n".join(map(str, faults)))
+            self._notices = [str(notice) for notice in notices]
+        return self
+
+    @classmethod
+    def load(cls, source: str | Path | Mapping[str, Any] | Recipe) -> Recipe:
+        """A recipe from a YAML or JSON file, from YAML text (a string of several lines), or from a mapping.
+
+        Raises RecipeError with all mistakes and their places.
+        """
+        return source if isinstance(source, Recipe) else cls._read(source)
+
+    @classmethod
+    def from_yaml(cls, text: str, name: str = "recipe.yaml") -> Recipe:
+        """A recipe from YAML text; `name` is what messages call it. Raises RecipeError."""
+        return cls._read(text, name=name)
+
+    @classmethod
+    def _read(cls, source: str | Path | Mapping[str, Any], name: str | None = None) -> Recipe:
+        given = read(source if isinstance(source, (str, Path)) else plain(source), name)
+        faults, notices = examine(given.data)
+        try:
+            recipe = cls.model_validate(given.data, context={"examined": True})
+        except ValidationError as error:
+            known = {"recipe": cls.model_fields, "model": ModelEntry.model_fields}
+            faults += [fault for fault in worded(error, known) if fault.path not in given.unread]
+        if faults or given.faults:
+            raise RecipeError([*given.faults, *given.places.settle(faults)])
+        recipe._notices = [*map(str, given.notices), *map(str, given.places.settle(notices))]
+        recipe._beside = given.beside
+        return recipe
+
+    def to_yaml(self) -> str:
+        """The normal form as YAML, which loads to an equal recipe; tensors in memory are written as `<memory>`."""
+        return dump(self.normalised())
+
+    def normalised(self) -> dict[str, Any]:
+        """The recipe as JSON without what is left at its default; tensors in memory are `<memory>`."""
+        data: dict[str, Any] = plain(self, memory=lambda _: MEMORY)
+        return data
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Recipe) and plain(self, memory=id) == plain(other, memory=id)
+
+
+def plain(value: Any, memory: Any = lambda model: model) -> Any:
+    """Recipes, entries and all that holds them as dicts and lists, without what is left at its default.
+
+    memory: what stands for tensors and checkpoints.
+    """
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields
+        kept = {name: getattr(value, name) for name in fields}
+        return {
+            name: plain(given, memory)
+            for name, given in kept.items()
+            if fields[name].is_required() or given != fields[name].default
+        }
+    if in_memory(value):
+        return memory(value)
+    if isinstance(value, Mapping):
+        return {name: plain(each, memory) for name, each in value.items()}
+    return [plain(each, memory) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+ModelEntry.model_rebuild()

@@ -1,0 +1,152 @@
+"""What a parameter may be set to: one value, a gradient over depth, or values by tensor name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from math import floor
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from cuvee.core import CuveeError, Key
+from cuvee.methods._parameters import Parameter
+from cuvee.recipe.faults import Path
+
+if TYPE_CHECKING:
+    from cuvee.recipe.schema import ModelEntry, Recipe
+
+Scalar: TypeAlias = bool | int | float | str
+Gradient: TypeAlias = list[Scalar]
+Filtered: TypeAlias = dict[str, Any]
+"""`{filter, value}`: the value holds for tensors whose name contains the filter; without one, for all."""
+
+Setting: TypeAlias = Scalar | Gradient | Filtered | list[Filtered]
+
+
+class SettingError(ValueError):
+    """A setting that is none of the forms; `path` leads from the setting to the part that is wrong."""
+
+    def __init__(self, path: Path, message: str) -> None:
+        self.path = path
+        super().__init__(message)
+
+
+def value_at(setting: Setting, depth: float, name: str) -> Scalar | None:
+    """The value of a setting for one tensor, or None if no filter matches its name.
+
+    A list is a gradient: its values stand at equal distances from depth 0 to depth 1, numbers are interpolated
+    linearly, other values hold from their own depth to the next one's.
+    """
+    parts: list[Any] = setting if isinstance(setting, list) else [setting]
+    for each in parts:
+        if not isinstance(each, Mapping):
+            return _along(parts, depth)
+        if matches(each.get("filter"), name):
+            return value_at(each["value"], depth, name)
+    return None
+
+
+def matches(wanted: str | None, name: str) -> bool:
+    return wanted is None or wanted == "*" or wanted in name
+
+
+def resolve(recipe: Recipe, parameter: Parameter, key: Key, entry: ModelEntry | None, input_name: str) -> Any:
+    """A parameter's value for one output tensor, parsed: a float, bool or str, or a list where the parameter is one.
+
+    entry: the model, for a per-model parameter; its own setting goes before the recipe's. input_name: what that model
+    calls the tensor, which filters of per-model parameters look at; others look at the output's name.
+    Raises CuveeError when nothing is given for the tensor and the parameter has no default.
+    """
+    per_model = parameter.per_model and entry is not None
+    settings = [entry.parameters, recipe.parameters] if per_model and entry is not None else [recipe.parameters]
+    name = input_name if per_model else key.name
+    for given in settings:
+        if parameter.name not in given:
+            continue
+        setting = given[parameter.name]
+        if parameter.kind == "list":
+            return parameter.parse(setting)
+        value = value_at(setting, key.depth, name)
+        if value is not None:
+            return _parsed(parameter, value)
+    if parameter.required:
+        raise CuveeError(f"{recipe.merge_method}: {parameter.name} has no value for {name}; add one without a filter.")
+    default = parameter.bounds.default
+    return default if default is None or parameter.kind == "list" else _parsed(parameter, default)
+
+
+def leaves(setting: Any, path: Path = ()) -> Iterator[tuple[Path, Scalar]]:
+    """Every scalar of a setting with its path. Raises SettingError for what is no setting."""
+    if isinstance(setting, Mapping):
+        yield from _filtered(setting, path)
+    elif isinstance(setting, list):
+        if not setting:
+            raise SettingError(path, "is an empty list: a gradient needs at least one value.")
+        by_name = any(isinstance(each, Mapping) for each in setting)
+        for index, each in enumerate(setting):
+            if by_name and not isinstance(each, Mapping):
+                raise SettingError((*path, index), f"{each!r} stands among filters: write {{value: {each}}}.")
+            yield from _filtered(each, (*path, index)) if by_name else [((*path, index), _scalar(each, (*path, index)))]
+    else:
+        yield path, _scalar(setting, path)
+
+
+def is_constant(setting: Any) -> bool:
+    """Whether a setting has one value for all tensors."""
+    if isinstance(setting, list):
+        return all(not isinstance(each, (Mapping, list)) and each == setting[0] for each in setting)
+    return not isinstance(setting, Mapping)
+
+
+def stacked(above: Any, below: Any) -> list[tuple[bool, Any]]:
+    """Parts of a setting that falls back to another where its filters match nothing: (is it from above, part)."""
+    upper = above if isinstance(above, list) else [above]
+    if not all(isinstance(each, Mapping) for each in upper):
+        return []
+    lower = below if isinstance(below, list) and any(isinstance(each, Mapping) for each in below) else [below]
+    wrapped = [each if isinstance(each, Mapping) else {"value": each} for each in lower]
+    return [(True, each) for each in upper] + [(False, each) for each in wrapped]
+
+
+def _filtered(each: Mapping[str, Any], path: Path) -> Iterator[tuple[Path, Scalar]]:
+    for key in each:
+        if key not in ("filter", "value"):
+            raise SettingError((*path, key), f"Unknown key {key!r}: a setting by name has filter and value.")
+    if "value" not in each:
+        raise SettingError(path, "has a filter and no value.")
+    if not isinstance(each.get("filter"), (str, type(None))):
+        raise SettingError((*path, "filter"), f"{each['filter']!r} is not a part of a tensor's name.")
+    value, at = each["value"], (*path, "value")
+    if isinstance(value, Mapping) or (isinstance(value, list) and any(isinstance(part, Mapping) for part in value)):
+        raise SettingError(at, "has filters within a filter: a filter's value is one value or a gradient.")
+    yield from leaves(value, at)
+
+
+def _scalar(value: Any, path: Path) -> Scalar:
+    if isinstance(value, (bool, int, float, str)):
+        return value
+    raise SettingError(path, "has no value." if value is None else f"{value!r} is not a value.")
+
+
+def _along(gradient: Gradient, depth: float) -> Scalar:
+    step = min(max(depth, 0.0), 1.0) * (len(gradient) - 1)
+    index = floor(step)
+    numbers = _numbers(gradient)
+    if numbers is None or index == len(gradient) - 1:
+        return gradient[index]
+    low, high = numbers[index], numbers[index + 1]
+    value = low + (high - low) * (step - index)
+    return min(max(value, min(low, high)), max(low, high))
+
+
+def _numbers(gradient: Gradient) -> list[float] | None:
+    if any(isinstance(each, bool) for each in gradient):
+        return None
+    try:
+        return [float(each) for each in gradient]
+    except ValueError:
+        return None
+
+
+@lru_cache(maxsize=4096, typed=True)
+def _parsed(parameter: Parameter, value: Scalar) -> Any:
+    return parameter.parse(value)

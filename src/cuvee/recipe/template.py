@@ -1,0 +1,72 @@
+"""A first recipe that teaches its method's parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from cuvee import methods
+from cuvee.methods._parameters import Parameter
+from cuvee.recipe.marks import dump
+
+FIRST_GUESS = 0.5
+"""Written for a number that has no default, where its bounds allow it."""
+
+FORMS = (
+    "# In place of a value: [0.2, 0.8] runs from the first layer to the last;",
+    "# [{filter: mlp, value: 0.3}, {value: 0.5}] goes by tensor name, the first match counts.",
+)
+
+
+def commented(models: Sequence[str], base: str | None, method: str) -> str:
+    """A recipe of a method over some models, each parameter at its default with its meaning beside it.
+
+    It loads as it stands if the method takes so many models. Raises CuveeError for an unknown method.
+    """
+    chosen = methods.get(method)
+    own = [each for each in chosen.params.values() if each.per_model]
+    shared = [each for each in chosen.params.values() if not each.per_model]
+    lines = [f"# {chosen.summary} ({chosen.paper})"]
+    lines += [f"# {chosen.formula}"] * bool(chosen.formula)
+    lines.append(f"merge_method: {chosen.name}")
+    lines += [f"base_model: {_inline(base)}"] if base is not None else []
+    lines.append("models:")
+    told = False
+    for model in models:
+        lines.append(f"  - model: {_inline(model)}")
+        if own and (model != base or chosen.base == "ordinary"):
+            lines += ["    parameters:", *_block(own, "      ", told=not told)]
+            told = True
+    if shared:
+        lines += ["parameters:  # of the merge as a whole", *_block(shared, "  ", told=True)]
+    lines.append("dtype: bfloat16  # of the output; sums are done in float32")
+    return "\n".join([*lines, *FORMS * bool(chosen.params), ""])
+
+
+def _block(parameters: Iterable[Parameter], indent: str, *, told: bool) -> list[str]:
+    """One line for each parameter; `told`: with its meaning and bounds."""
+    lines = []
+    for each in parameters:
+        words = [each.bounds.help, each.bounds.words(), " | ".join(map(str, each.choices)) * (each.kind == "choice")]
+        comment = "; ".join(filter(None, words))
+        lines.append(f"{indent}{each.name}: {_inline(_value(each))}" + (f"  # {comment}" if told and comment else ""))
+    return lines
+
+
+def _value(parameter: Parameter) -> Any:
+    """The default, or the first guess that the parameter takes."""
+    if not parameter.required:
+        return parameter.bounds.default
+    low, high = parameter.bounds.ge, parameter.bounds.le
+    for guess in (FIRST_GUESS, *parameter.choices, low, high, 1.0, []):
+        try:
+            parameter.parse(guess)
+        except ValueError:
+            continue
+        return guess
+    return None
+
+
+def _inline(value: Any) -> str:
+    """A value as it stands on one line of YAML."""
+    return dump([value]).strip()[1:-1]

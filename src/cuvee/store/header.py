@@ -1,0 +1,117 @@
+"""The safetensors format: 8 bytes of length, a JSON header, flat data. Hostile headers are refused here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+import xxhash
+
+from cuvee.core import CuveeError, TensorSpec
+
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "U16": torch.uint16,
+    "U32": torch.uint32,
+    "U64": torch.uint64,
+    "BOOL": torch.bool,
+    "C64": torch.complex64,
+}
+CODES = {dtype: code for code, dtype in DTYPES.items()}
+LIMIT = 100_000_000
+"""Bytes of the longest header that the format allows."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """A file's tensors: spec and position of the first byte in the file."""
+
+    tensors: Mapping[str, tuple[TensorSpec, int]]
+    metadata: Mapping[str, str]
+    digest: str  # xxh3-128 of the header's bytes
+    size: int  # of the file, in bytes
+
+
+def read_header(path: Path) -> Header:
+    """Read and check a header. Raises CuveeError that names the file, and the tensor where one is at fault."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > min(size - 8, LIMIT):
+                raise CuveeError(f"{path}: not a safetensors file, or cut short: header of {length} bytes in {size}.")
+            raw = file.read(length)
+    except OSError as error:
+        raise CuveeError(f"{path}: {error.strerror}.") from None
+    try:
+        entries = json.loads(raw)
+        if not isinstance(entries, dict):
+            raise ValueError("not a mapping")
+    except ValueError:
+        raise CuveeError(f"{path}: the safetensors header is not valid JSON.") from None
+    metadata = entries.pop("__metadata__", None) or {}
+    start = 8 + length
+    tensors = {name: _entry(path, name, entry, start, size) for name, entry in entries.items()}
+    _check_cover(path, tensors, start, size)
+    return Header(tensors, metadata, xxhash.xxh3_128_hexdigest(raw), size)
+
+
+def _entry(path: Path, name: str, entry: Any, start: int, size: int) -> tuple[TensorSpec, int]:
+    try:
+        dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+        whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in (*shape, begin, end))
+    except (TypeError, KeyError, ValueError):
+        whole = False
+    if not whole:
+        raise CuveeError(f"{path}: {name}: the header entry needs dtype, shape and data_offsets.")
+    if dtype not in DTYPES:
+        raise CuveeError(f"{path}: {name}: dtype {dtype} is not supported (known: {', '.join(DTYPES)}).")
+    spec = TensorSpec(DTYPES[dtype], shape)
+    if end - begin != spec.nbytes:
+        raise CuveeError(f"{path}: {name}: {spec} needs {spec.nbytes} bytes, its offsets give {end - begin}.")
+    if start + end > size:
+        raise CuveeError(f"{path}: {name}: its data ends at byte {start + end}, but the file has {size}: cut short?")
+    return spec, start + begin
+
+
+def _check_cover(path: Path, tensors: Mapping[str, tuple[TensorSpec, int]], start: int, size: int) -> None:
+    """Offsets must tile the data: no overlap, no hole."""
+    at, before = start, ""
+    for name, (spec, offset) in sorted(tensors.items(), key=lambda item: (item[1][1], item[1][0].nbytes)):
+        if offset < at:
+            raise CuveeError(f"{path}: {name} overlaps {before}.")
+        if offset > at:
+            raise CuveeError(f"{path}: {offset - at} bytes before {name} belong to no tensor.")
+        at, before = offset + spec.nbytes, name
+    if at != size:
+        raise CuveeError(f"{path}: {size - at} bytes at the end belong to no tensor.")
+
+
+def encode_header(tensors: Sequence[tuple[str, TensorSpec]], metadata: Mapping[str, str]) -> tuple[bytes, list[int]]:
+    """Header bytes of a file that holds the tensors in this order, and each tensor's position in the file."""
+    entries: dict[str, Any] = {"__metadata__": dict(metadata)}
+    at, offsets = 0, []
+    for name, spec in tensors:
+        end = at + prod((spec.numel, spec.dtype.itemsize))
+        entries[name] = {"dtype": CODES[spec.dtype], "shape": list(spec.shape), "data_offsets": [at, end]}
+        offsets.append(at)
+        at = end
+    raw = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    raw += b" " * (-len(raw) % 8)
+    start = 8 + len(raw)
+    return len(raw).to_bytes(8, "little") + raw, [start + offset for offset in offsets]

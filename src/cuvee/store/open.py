@@ -1,0 +1,46 @@
+"""From what a recipe calls a model to a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from cuvee.core import Checkpoint, CuveeError
+from cuvee.store.folder import Folder
+from cuvee.store.hub import resolve
+from cuvee.store.lora import with_adapter
+from cuvee.store.memory import StateDict
+from cuvee.store.pickles import Pickles, is_pickled
+
+
+def load(reference: str | Path | Mapping[str, Tensor] | Checkpoint, beside: Path | None = None) -> Checkpoint:
+    """Open a model: a folder, a safetensors file, a pickle, a Hub id (`id@revision`), any of them `+lora`, or tensors.
+
+    Local paths are relative to the working directory, or else to `beside` (the recipe's folder). Nothing but headers
+    is read. Raises CuveeError when there is no such model, naming what was looked for.
+    """
+    if isinstance(reference, Checkpoint):
+        return reference
+    if isinstance(reference, Mapping):
+        return StateDict(reference)
+    text = str(reference)
+    path = _local(text, beside)
+    if path is not None:
+        return _open(path, text)
+    model, plus, adapter = text.rpartition("+")
+    if plus:
+        return with_adapter(load(model, beside), _local(adapter, beside) or resolve(adapter), label=text)
+    return _open(resolve(text), text)
+
+
+def _local(text: str, beside: Path | None) -> Path | None:
+    roots = [Path(), beside] if beside else [Path()]
+    return next((root / Path(text).expanduser() for root in roots if (root / Path(text).expanduser()).exists()), None)
+
+
+def _open(path: Path, label: str) -> Checkpoint:
+    if (path / "adapter_config.json").exists() and not (path / "config.json").exists():
+        raise CuveeError(f"{label} is an adapter: write it behind its base, as BASE+{label}.")
+    return Pickles(path, label) if is_pickled(path) else Folder(path, label)

@@ -1,0 +1,94 @@
+"""Output files that are laid out in full before data moves: positioned writes from any process, in any order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Protocol
+
+from cuvee.core import CuveeError
+
+PART = ".part"
+"""Suffix of a shard that is not complete."""
+
+
+class Shard(Protocol):
+    """What the writer needs of a planned shard."""
+
+    @property
+    def file(self) -> str: ...
+    @property
+    def header(self) -> bytes: ...
+    @property
+    def size(self) -> int: ...
+
+
+def create(folder: Path, shards: Sequence[Shard]) -> None:
+    """Make each shard that is neither there nor sealed: header written, size set."""
+    for shard in shards:
+        part = folder / (shard.file + PART)
+        if (folder / shard.file).exists() or (part.exists() and part.stat().st_size == shard.size):
+            continue
+        with part.open("wb") as file:
+            file.write(shard.header)
+            file.truncate(shard.size)
+
+
+class Writer:
+    """Positioned writes into shards that exist; opened when first needed."""
+
+    def __init__(self, folder: Path, shards: Sequence[Shard]) -> None:
+        self._folder, self._shards = folder, shards
+        self._open = cache(self._open_shard)
+
+    def _open_shard(self, shard: int) -> int:
+        return os.open(self._folder / (self._shards[shard].file + PART), os.O_WRONLY | getattr(os, "O_CLOEXEC", 0))
+
+    def write(self, shard: int, offset: int, data: bytes | bytearray) -> None:
+        """Put bytes at their place. Raises OSError, for instance when the disk is full."""
+        view = memoryview(data)
+        done = 0
+        while done < len(view):
+            done += os.pwrite(self._open(shard), view[done:], offset + done)
+
+
+def read_back(folder: Path, shard: Shard, offset: int, size: int) -> bytes:
+    """Bytes that are in a shard now, sealed or not; fewer than asked for where the file is shorter."""
+    sealed = folder / shard.file
+    with (sealed if sealed.exists() else folder / (shard.file + PART)).open("rb") as file:
+        file.seek(offset)
+        return file.read(size)
+
+
+def seal(folder: Path, shard: Shard) -> None:
+    """Bring a complete shard safely to disk under its own name."""
+    part = folder / (shard.file + PART)
+    if not part.exists():
+        return
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    part.replace(folder / shard.file)
+
+
+def write_text(path: Path, text: str) -> None:
+    """A small file, whole or not at all."""
+    part = path.with_name(path.name + PART)
+    with part.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Raises CuveeError when the disk of a folder has too little room."""
+    if not hasattr(os, "statvfs"):
+        return
+    stats = os.statvfs(folder)
+    free = stats.f_bavail * stats.f_frsize
+    if needed > free:
+        raise CuveeError(
+            f"{folder}: the merge needs {needed / 1e9:.2f} GB more, the disk has {free / 1e9:.2f} GB free."
+        )
