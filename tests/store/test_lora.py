@@ -26,8 +26,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning"),
     pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to:UserWarning"),
     pytest.mark.filterwarnings("ignore:Adapter 'default'.*invalid shape"),
-    pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning"),
-    pytest.mark.filterwarnings("ignore:Could not find a config file in:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Model (has|with) `tie_word_embeddings=True`:UserWarning"),
+    pytest.mark.filterwarnings("ignore:The following rank_pattern keys did not match:RuntimeWarning"),
 ]
 LINEAR = ["q_proj", "down_proj"]
 FEATURES: dict[str, dict[str, Any]] = {
@@ -102,6 +102,13 @@ def test_weights_stored_as_in_by_out(
     assert_close(load(f"{saved(model)}+{adapter}"), expected)
 
 
+def test_square_weights_lie_as_their_neighbours_do(make_gpt2: Any, saved: Any, tmp_path: Path) -> None:
+    model = make_gpt2()
+    adapter, expected = apart(model, tmp_path / "adapter", target_modules=["c_attn", "attn.c_proj"])
+    rewrite(adapter, fan_in_fan_out=False)
+    assert_close(load(f"{saved(model)}+{adapter}"), expected)
+
+
 @pytest.mark.parametrize("dora", [False, True])
 def test_convolutions(dora: bool, tmp_path: Path) -> None:
     class Net(nn.Module):
@@ -153,6 +160,16 @@ def test_a_tied_head_becomes_its_own(make_llama: Any, saved: Any, tmp_path: Path
     assert "lm_head.weight" in found.names()
     assert "lm_head.weight" not in load(found.folder).names()
     assert found.config()["tie_word_embeddings"] is False
+    assert_close(found, expected)
+
+
+def test_a_tied_embedding_takes_its_head_along(make_llama: Any, saved: Any, tmp_path: Path) -> None:
+    model = make_llama(tie_word_embeddings=True)
+    adapter, expected = apart(model, tmp_path / "adapter", target_modules=["embed_tokens", "q_proj"])
+    found = load(f"{saved(model)}+{adapter}")
+    assert "lm_head.weight" not in found.names()
+    assert found.config()["tie_word_embeddings"] is True
+    assert torch.equal(expected["lm_head.weight"], expected["model.embed_tokens.weight"])
     assert_close(found, expected)
 
 
@@ -287,9 +304,15 @@ QUERY = "base_model.model.model.layers.0.self_attn.q_proj.lora_"
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.update({"base_model.model.nowhere.lora_A.weight": torch.ones(4, 4)}), "nowhere.lora_A.weight fits no"),
+        (
+            lambda t: t.update({"base_model.model.nowhere.lora_A.weight": torch.ones(4, 4)}),
+            "nowhere.lora_A.weight fits no",
+        ),
         (lambda t: t.update({"base_model.model.model.norm.odd": torch.ones(4)}), "model.norm.odd fits no"),
-        (lambda t: t.update({"base_model.model.lm_head.weight": torch.ones(80, 32)}), r"lm_head.weight is float32 \[80, 32\]"),
+        (
+            lambda t: t.update({"base_model.model.lm_head.weight": torch.ones(80, 32)}),
+            r"lm_head.weight is float32 \[80, 32\]",
+        ),
         (drop(QUERY + "A.weight"), "A and B are both needed"),
         (lambda t: t.update({QUERY + "A.weight": torch.ones(4, 33)}), "do not fit the base's float32"),
     ],

@@ -63,7 +63,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON mapping. Raises CuveeError that names the file."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CuveeError(f"{path}: cannot be read as JSON: {error}.") from None
     if not isinstance(value, dict):
         raise CuveeError(f"{path}: not a JSON mapping.")
@@ -72,10 +72,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def sharded_files(folder: Path, index: Path) -> list[Path]:
     """The files that an index names. Raises CuveeError for one outside the folder, or missing."""
-    names = sorted(set(read_json(index).get("weight_map", {}).values()))
-    for name in names:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CuveeError(f"{index}: has no weight_map of tensor names to files.")
+    for name in weight_map.values():
         if not isinstance(name, str) or Path(name).name != name:
             raise CuveeError(f"{index}: {name!r} points outside the model's folder.")
+    names = sorted(set(weight_map.values()))
+    for name in names:
         if not (folder / name).is_file():
             raise CuveeError(f"{index}: names {name}, which is not in the folder.")
     return [folder / name for name in names]

@@ -59,16 +59,32 @@ def read_header(path: Path) -> Header:
     except OSError as error:
         raise CuveeError(f"{path}: {error.strerror}.") from None
     try:
-        entries = json.loads(raw)
+        entries = json.loads(raw, object_pairs_hook=_distinct)
         if not isinstance(entries, dict):
             raise ValueError("not a mapping")
-    except ValueError:
+    except _NamedTwiceError as error:
+        raise CuveeError(f"{path}: the safetensors header has {error} twice.") from None
+    except (ValueError, RecursionError):
         raise CuveeError(f"{path}: the safetensors header is not valid JSON.") from None
     metadata = entries.pop("__metadata__", None) or {}
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise CuveeError(f"{path}: __metadata__ is not a mapping of names to text.")
     start = 8 + length
     tensors = {name: _entry(path, name, entry, start, size) for name, entry in entries.items()}
     _check_cover(path, tensors, start, size)
     return Header(tensors, metadata, xxhash.xxh3_128_hexdigest(raw), size)
+
+
+class _NamedTwiceError(Exception):
+    """A JSON mapping has a key twice, of which parsers keep different ones."""
+
+
+def _distinct(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
+        seen: set[str] = set()
+        raise _NamedTwiceError(next(name for name, _ in pairs if name in seen or seen.add(name)))  # type: ignore[func-returns-value]
+    return mapping
 
 
 def _entry(path: Path, name: str, entry: Any, start: int, size: int) -> tuple[TensorSpec, int]:
@@ -79,7 +95,7 @@ def _entry(path: Path, name: str, entry: Any, start: int, size: int) -> tuple[Te
         whole = False
     if not whole:
         raise CuveeError(f"{path}: {name}: the header entry needs dtype, shape and data_offsets.")
-    if dtype not in DTYPES:
+    if not isinstance(dtype, str) or dtype not in DTYPES:
         raise CuveeError(f"{path}: {name}: dtype {dtype} is not supported (known: {', '.join(DTYPES)}).")
     spec = TensorSpec(DTYPES[dtype], shape)
     if end - begin != spec.nbytes:

@@ -143,7 +143,7 @@ def _load(path: Path) -> Any:
             f"torch.save(torch.load({path.name!r}, weights_only=True), {path.name!r})"
         ) from None
     except (OSError, ValueError, EOFError, KeyError, AttributeError, TypeError) as error:
-        raise CuveeError(f"{path}: not a torch file, or broken: {_first_line(error)}") from None
+        raise CuveeError(f"{path}: not a torch file, or cut short: {_first_line(error)}") from None
 
 
 def _culprit(error: Exception) -> str:

