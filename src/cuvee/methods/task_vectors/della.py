@@ -1,0 +1,39 @@
+"""DELLA (arXiv:2406.11617)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from torch import Tensor
+
+from cuvee.folds import Sum
+from cuvee.methods import Number, PerModel, Tensors, method, param
+from cuvee.methods._parts import Bits, fuse, keep_at_random, keep_by_rank, ranked_norms, rescaled, weighted
+
+
+@method(
+    paper="arXiv:2406.11617",
+    formula="base + lambda x mean, over the models that agree with the elected sign, of changes dropped by rank",
+    grain=lambda p: "row" if p["scope"] == "row" else "matrix",
+)
+def della(
+    base: Tensor,
+    deltas: Tensors,
+    bits: Bits,
+    norms: Annotated[Tensors | None, Sum(ranked_norms, when="rescale")],
+    *,
+    weight: PerModel = param(1.0, "weight of each model, in the election and in the mean"),
+    density: PerModel = param(1.0, "share of each task vector to keep; 1 keeps all of it", gt=0, le=1),
+    epsilon: PerModel = param(
+        0.15, "the largest entries are kept so much likelier than density, the smallest less", ge=0
+    ),
+    lambda_: Number = param(1.0, "scale of the merged task vector"),
+    normalize: bool = param(True, "divide by the weights of the models that agree"),
+    rescale: bool = param(True, "make up for what was dropped"),
+    rescale_rule: Literal["l1", "p"] = param("l1", "to the tensor's L1 norm (mergekit), or by 1 / probability (paper)"),
+    scope: Literal["row", "tensor"] = param("row", "rank changes within a row or the whole tensor"),
+) -> Tensor:
+    """Drop small changes more often than large ones, elect one sign for each entry, average what agrees."""
+    keep = keep_by_rank(deltas, density, epsilon, scope)
+    kept = rescaled(keep_at_random(deltas, bits, keep), norms, keep, divide=rescale and rescale_rule == "p")
+    return base + lambda_ * fuse(weighted(kept, weight), weight, signs=True, normalize=normalize)

@@ -1,0 +1,58 @@
+"""SCE: select, calculate, erase (FuseChat, arXiv:2408.07990)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor
+
+from cuvee.folds import Sum, TopK
+from cuvee.methods import Number, Tensors, method, param
+from cuvee.methods._parts import agreeing, elect, fuse_where, total, weighted
+
+
+def variance(deltas: Tensors) -> Tensor:
+    """Population variance over models, exactly 0 where they are equal."""
+    shifted = tuple(delta - deltas[0] for delta in deltas)
+    mean = total(shifted) / len(deltas)
+    return total(tuple((s - mean).square() for s in shifted)) / len(deltas)
+
+
+def varies(deltas: Tensors) -> Tensor:
+    return variance(deltas) > 0
+
+
+def selected(size: int, varying: Tensor, select_topk: Tensor) -> int:
+    return size if select_topk.item() >= 1 else int(select_topk.item() * varying.item())
+
+
+def squares(deltas: Tensors, cut: Tensor) -> Tensors:
+    erased = variance(deltas) < cut
+    return tuple(delta.masked_fill(erased, 0).to(torch.float64).square() for delta in deltas)
+
+
+@method(
+    paper="arXiv:2408.07990",
+    formula="base + mean of the changes that agree on a sign, weighted by mean square, where models vary most",
+    symmetric=True,
+)
+def sce(
+    base: Tensor,
+    deltas: Tensors,
+    varying: Annotated[Tensor, Sum(varies)],
+    cut: Annotated[Tensor, TopK(variance, count=selected)],
+    energy: Annotated[Tensors, Sum(squares)],
+    *,
+    select_topk: Number = param(1.0, "share of the entries that vary between models to keep; 1 keeps all", ge=0, le=1),
+    select_applies_to: Literal["deltas", "weights"] = param(
+        "deltas", "merge selected entries only, or only weigh by them"
+    ),
+) -> Tensor:
+    """Select entries on which models differ, weigh models by their changes there, erase minority signs."""
+    if select_applies_to == "deltas":
+        erased = variance(deltas) < cut
+        deltas = tuple(delta.masked_fill(erased, 0) for delta in deltas)
+    power = total(energy)
+    weight = tuple(torch.where(power > 0, e / torch.where(power > 0, power, 1.0), 1 / len(energy)) for e in energy)
+    return base + fuse_where(agreeing(deltas, elect(deltas)), weighted(deltas, weight), weight, normalize=True)
