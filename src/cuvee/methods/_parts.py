@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import reduce
 from operator import add
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cuvee.core import CuveeError
+from cuvee.kernels import masks
 from cuvee.kernels.bits import as_threshold
 from cuvee.kernels.select import row_rank
 from cuvee.methods._protocol import Tensors
@@ -50,7 +51,7 @@ def share_counts(size: int, density: Tensors, *, least: int = 0) -> list[int]:
 
 def trim(deltas: Tensors, cut: Tensors) -> Tensors:
     """Zero what lies below its model's threshold; NaN stays NaN."""
-    return tuple(delta.masked_fill(delta.abs() < c, 0) for delta, c in zip(deltas, cut, strict=True))
+    return tuple(masks.at_least(delta, c) for delta, c in zip(deltas, cut, strict=True))
 
 
 def norm_pairs(before: Tensors, after: Tensors) -> Tensors:
@@ -66,23 +67,8 @@ def restore_norm(kept: Tensors, norms: Tensors | None) -> Tensors:
     return tuple(k * torch.where(after > 0, before / after, 1.0) for k, before, after in pairs)
 
 
-def elect(votes: Tensors) -> Tensor:
-    """True where the sum of votes is not negative: zero counts as plus."""
-    return total(votes) >= 0
-
-
-def agreeing(votes: Tensors, plus: Tensor) -> tuple[Tensor, ...]:
-    """For each model, True where its vote is not zero and has the elected sign."""
-    return tuple(torch.where(plus, vote > 0, vote < 0) for vote in votes)
-
-
-def fuse(votes: Tensors, weight: Tensors, *, signs: bool, normalize: bool) -> Tensor:
-    """Sum of weighted changes; with `signs` only those that agree with the elected sign.
-
-    normalize divides by the sum of the weights that took part in each entry (1 where none did).
-    """
-    if signs:
-        return fuse_where(agreeing(votes, elect(votes)), votes, weight, normalize=normalize)
+def add_up(votes: Tensors, weight: Tensors, *, normalize: bool) -> Tensor:
+    """Sum of weighted changes; normalize divides by the sum of the weights (by 1 where they cancel)."""
     summed = total(votes)
     if not normalize:
         return summed
@@ -90,18 +76,37 @@ def fuse(votes: Tensors, weight: Tensors, *, signs: bool, normalize: bool) -> Te
     return summed / torch.where(weights.abs() < 1e-8, 1.0, weights)
 
 
-def fuse_where(masks: Tensors, votes: Tensors, weight: Tensors, *, normalize: bool) -> Tensor:
-    """Sum of the votes that their masks let through; normalize divides by their weights (1 where there are none)."""
-    summed = total(tuple(vote.masked_fill(~mask, 0) for vote, mask in zip(votes, masks, strict=True)))
+def fuse(votes: Tensors, weight: Tensors, *, normalize: bool, ballots: Tensors | None = None) -> Tensor:
+    """Sum of the weighted changes that agree with the elected sign; the votes elect it, or else the ballots.
+
+    normalize divides each entry by the weights of the models that took part in it (by 1 where none did).
+    """
+    plus = masks.not_negative(total(ballots or votes))
+    summed = _either(plus, (v.clamp_min(0) for v in votes), (v.clamp_max(0) for v in votes))
     if not normalize:
         return summed
-    divisor = total(tuple(mask * w.to(summed.dtype) for mask, w in zip(masks, weight, strict=True)))
-    return summed / divisor.masked_fill(divisor == 0, 1)
+    signs = [torch.sign(v) for v in votes]
+    shares = [w.to(summed.dtype) for w in weight]
+    up = (s.clamp_min(0) * w for s, w in zip(signs, shares, strict=True))
+    down = (s.clamp_max(0) * -w for s, w in zip(signs, shares, strict=True))
+    return summed / masks.or_one(_either(plus, up, down))
+
+
+def largest(votes: Tensors) -> Tensor:
+    """The largest of the changes that agree with the elected sign."""
+    plus = masks.not_negative(total(votes))
+    up, down = reduce(torch.maximum, votes).clamp_min(0), reduce(torch.minimum, votes).clamp_max(0)
+    return up * plus + down * (1 - plus)
+
+
+def _either(plus: Tensor, up: Iterable[Tensor], down: Iterable[Tensor]) -> Tensor:
+    """One sum where plus is 1, the other where it is 0."""
+    return reduce(add, up) * plus + reduce(add, down) * (1 - plus)
 
 
 def keep_at_random(deltas: Tensors, bits: Bits, keep: Tensors) -> Tensors:
     """Keep each entry with its probability."""
-    return tuple(delta.masked_fill(bits(i) >= as_threshold(keep[i]), 0) for i, delta in enumerate(deltas))
+    return tuple(delta * masks.positive(as_threshold(keep[i]) - bits(i)) for i, delta in enumerate(deltas))
 
 
 def random_norms(deltas: Tensors, bits: Bits, density: Tensors) -> Tensors:
@@ -162,7 +167,8 @@ def middle_ends(size: int, density: Tensors, gamma: Tensors, scope: str) -> list
 def middle(deltas: Tensors, top: Tensors, low: Tensors, density: Tensors, gamma: Tensors, scope: str) -> Tensors:
     """Breadcrumbs: zero what is at least `top` or below `low`; with scope "row", by ranks in each row."""
     if scope == "tensor":
-        return tuple(d.masked_fill((d.abs() >= t) | (d.abs() < c), 0) for d, t, c in zip(deltas, top, low, strict=True))
+        large = trim(deltas, low)
+        return tuple(each - outlier for each, outlier in zip(large, trim(large, top), strict=True))
     kept = []
     for delta, d, g in zip(deltas, density, gamma, strict=True):
         first, end = _band(delta.shape[-1], d, g, scope)
@@ -187,7 +193,8 @@ def _band(size: int, density: Tensor, gamma: Tensor, scope: str) -> tuple[int, i
     return end - kept, end
 
 
-def owners(deltas: Tensors, epsilon: Tensor) -> tuple[Tensors, Tensor]:
-    """Where each model's change is larger than epsilon, and how many models' are."""
-    active = tuple(delta.abs() > epsilon for delta in deltas)
-    return active, total(tuple(mask.to(torch.int32) for mask in active))
+def owners(deltas: Tensors, epsilon: Tensor) -> tuple[Tensors, Tensors, Tensor]:
+    """Each model's changes above epsilon, 1 where it has one, and how many models have one."""
+    kept = tuple(masks.above(delta, epsilon) for delta in deltas)
+    active = tuple(torch.sign(each.abs()) for each in kept)
+    return kept, active, total(active)

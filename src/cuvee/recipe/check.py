@@ -167,10 +167,9 @@ class _Examiner:
                 try:
                     parameter.parse(value)
                 except ValueError as error:
-                    hint = f"{parameter.name}: {parameter.bounds.help}" if parameter.bounds.help else ""
-                    self.faults.append(Fault((*path, *inner), str(error), hint))
+                    self.faults.append(Fault((*path, *inner), str(error), _meaning(parameter)))
         except SettingError as error:
-            self.faults.append(Fault((*path, *error.path), f"{parameter.name}: {error}"))
+            self.faults.append(Fault((*path, *error.path), f"{parameter.name}: {error}", at_key=error.at_key))
 
     def _counts(self, method: Method, roles: Roles, base: Any, models: list[Any], path: Path) -> None:
         if not models:
@@ -199,16 +198,14 @@ class _Examiner:
         for parameter in method.params.values():
             if not parameter.required or _given(parameter, shared) is not None:
                 continue
-            needs = f"{method.name} needs {parameter.name}" + (
-                f", the {parameter.bounds.help}" * bool(parameter.bounds.help)
-            )
+            needs, hint = f"{method.name} needs {parameter.name}: give it under", _meaning(parameter)
             if not parameter.per_model:
-                self.faults.append(Fault((*path, "merge_method"), f"{needs}: give it under parameters."))
+                self.faults.append(Fault((*path, "merge_method"), f"{needs} parameters.", hint))
                 continue
             for place, index in enumerate([*roles.merged, *[None] * roles.appended]):
                 if _given(parameter, own[place]) is None:
                     at = (*path, "base_model") if index is None else (*path, "models", index)
-                    self.faults.append(Fault(at, f"{needs}: give it under this model's parameters."))
+                    self.faults.append(Fault(at, f"{needs} this model's parameters.", hint))
 
     def _sums(self, method: Method, shared: Mapping[str, Any], own: list[Mapping[str, Any]], path: Path) -> None:
         """Weights of an average that cancel, at either end of the model."""
@@ -278,6 +275,10 @@ _TOKENIZER = {"tokens", "pad_to_multiple_of"}
 
 def _mapping(given: Any) -> Mapping[str, Any]:
     return given if isinstance(given, Mapping) else {}
+
+
+def _meaning(parameter: Parameter) -> str:
+    return f"{parameter.name}: {parameter.bounds.help}" if parameter.bounds.help else ""
 
 
 def _given(parameter: Parameter, *places: Mapping[str, Any], default: Any = None) -> Any:

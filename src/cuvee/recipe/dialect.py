@@ -9,7 +9,7 @@ from cuvee.core import did_you_mean
 from cuvee.recipe.faults import Fault, Notice, Path
 from cuvee.recipe.marks import Document
 from cuvee.recipe.places import Places
-from cuvee.recipe.roles import in_memory
+from cuvee.recipe.roles import in_memory, is_bare
 from cuvee.recipe.settings import stacked
 
 FORMS = ("models", "slices", "modules")
@@ -94,7 +94,7 @@ class Dialect:
         return {key: value for key, value in normal.items() if value is not None}
 
     def _entry(self, entry: Any, here: Path) -> Any:
-        if isinstance(entry, str) or in_memory(entry):
+        if is_bare(entry):
             self._move((*here, "model"), self.places.written(here))
             entry = {"model": entry}
         if not isinstance(entry, Mapping):

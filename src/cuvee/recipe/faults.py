@@ -43,7 +43,7 @@ class RecipeError(CuveeError):
     """All faults of a recipe, in the order of its lines."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
-        self.faults = sorted(faults, key=_line)
+        self.faults = sorted(dict.fromkeys(faults), key=_line)
         super().__init__("\n".join(map(str, self.faults)))
 
 

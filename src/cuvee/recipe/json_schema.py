@@ -39,7 +39,11 @@ def json_schema() -> dict[str, Any]:
     recipe["properties"] |= {
         "merge_method": {**recipe["properties"]["merge_method"], "enum": methods.names()},
         "base_model": {"anyOf": [*_MODEL["anyOf"], {"type": "null"}]},
-        "models": {"type": "array", "minItems": 1, "items": {"anyOf": [{"type": "string"}, _ref("ModelEntry")]}},
+        "models": {
+            "type": "array",
+            "minItems": 1,
+            "items": {"anyOf": [{"type": "string"}, _ref("ModelEntry"), _ref("Recipe")]},
+        },
         "parameters": _parameters(),
         "slices": _one_slice(),
         "name": {"type": "string", "description": "What other documents of the file call this merge."},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
@@ -63,3 +64,10 @@ def in_memory(model: Any) -> bool:
     if isinstance(model, Checkpoint):
         return True
     return isinstance(model, Mapping) and any(isinstance(each, Tensor) for each in model.values())
+
+
+def is_bare(entry: Any) -> bool:
+    """Whether an entry of a list of models is the model itself: a name, tensors or a recipe."""
+    if isinstance(entry, Mapping) and not in_memory(entry):
+        return "merge_method" in entry and "model" not in entry
+    return isinstance(entry, (str, Path)) or in_memory(entry)

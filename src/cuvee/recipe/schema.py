@@ -23,7 +23,7 @@ from pydantic import (
 from cuvee.recipe.check import examine
 from cuvee.recipe.faults import RecipeError
 from cuvee.recipe.marks import dump
-from cuvee.recipe.roles import MEMORY, in_memory
+from cuvee.recipe.roles import MEMORY, in_memory, is_bare
 from cuvee.recipe.settings import Setting
 from cuvee.recipe.sources import read
 from cuvee.recipe.wording import worded
@@ -71,7 +71,7 @@ class ModelEntry(BaseModel):
     @classmethod
     def _bare(cls, given: Any) -> Any:
         """A model without parameters may stand alone."""
-        return {"model": given} if isinstance(given, (str, Path, Recipe)) or in_memory(given) else given
+        return {"model": given} if isinstance(given, Recipe) or is_bare(given) else given
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ModelEntry) and plain(self, memory=id) == plain(other, memory=id)

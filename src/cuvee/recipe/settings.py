@@ -23,10 +23,10 @@ Setting: TypeAlias = Scalar | Gradient | Filtered | list[Filtered]
 
 
 class SettingError(ValueError):
-    """A setting that is none of the forms; `path` leads from the setting to the part that is wrong."""
+    """A setting that is none of the forms; `path` leads from the setting to the part, or key, that is wrong."""
 
-    def __init__(self, path: Path, message: str) -> None:
-        self.path = path
+    def __init__(self, path: Path, message: str, *, at_key: bool = False) -> None:
+        self.path, self.at_key = path, at_key
         super().__init__(message)
 
 
@@ -110,7 +110,9 @@ def stacked(above: Any, below: Any) -> list[tuple[bool, Any]]:
 def _filtered(each: Mapping[str, Any], path: Path) -> Iterator[tuple[Path, Scalar]]:
     for key in each:
         if key not in ("filter", "value"):
-            raise SettingError((*path, key), f"Unknown key {key!r}: a setting by name has filter and value.")
+            raise SettingError(
+                (*path, key), f"Unknown key {key!r}: a setting by name has filter and value.", at_key=True
+            )
     if "value" not in each:
         raise SettingError(path, "has a filter and no value.")
     if not isinstance(each.get("filter"), (str, type(None))):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -63,7 +64,7 @@ def read_header(path: Path) -> Header:
         if not isinstance(entries, dict):
             raise ValueError("not a mapping")
     except _NamedTwiceError as error:
-        raise CuveeError(f"{path}: the safetensors header has {error} twice.") from None
+        raise CuveeError(f"{path}: {error} is in the safetensors header twice.") from None
     except (ValueError, RecursionError):
         raise CuveeError(f"{path}: the safetensors header is not valid JSON.") from None
     metadata = entries.pop("__metadata__", None) or {}
@@ -82,8 +83,7 @@ class _NamedTwiceError(Exception):
 def _distinct(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     mapping = dict(pairs)
     if len(mapping) < len(pairs):
-        seen: set[str] = set()
-        raise _NamedTwiceError(next(name for name, _ in pairs if name in seen or seen.add(name)))  # type: ignore[func-returns-value]
+        raise _NamedTwiceError(Counter(name for name, _ in pairs).most_common(1)[0][0])
     return mapping
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cuvee.folds import Sum, TopK
 from cuvee.methods import Number, PerModel, Tensors, method, param
-from cuvee.methods._parts import fuse, magnitudes, middle, middle_ends, middle_norms, outliers, restore_norm, weighted
+from cuvee.methods._parts import add_up, magnitudes, middle, middle_ends, middle_norms, outliers, restore_norm, weighted
 
 
 @method(
@@ -34,4 +34,4 @@ def breadcrumbs(
 ) -> Tensor:
     """Drop both the outliers and the small bulk of each task vector, add the rest to the base."""
     kept = restore_norm(middle(deltas, top, low, density, gamma, scope), norms)
-    return base + lambda_ * fuse(weighted(kept, weight), weight, signs=False, normalize=normalize)
+    return base + lambda_ * add_up(weighted(kept, weight), weight, normalize=normalize)

@@ -34,4 +34,4 @@ def breadcrumbs_ties(
 ) -> Tensor:
     """Drop outliers and small changes, elect one sign for each entry, add the changes that agree with it."""
     kept = restore_norm(middle(deltas, top, low, density, gamma, scope), norms)
-    return base + lambda_ * fuse(weighted(kept, weight), weight, signs=True, normalize=normalize)
+    return base + lambda_ * fuse(weighted(kept, weight), weight, normalize=normalize)

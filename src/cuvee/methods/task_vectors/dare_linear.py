@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cuvee.folds import Sum
 from cuvee.methods import Number, PerModel, Tensors, method, param
-from cuvee.methods._parts import Bits, fuse, keep_at_random, random_norms, rescaled, weighted
+from cuvee.methods._parts import Bits, add_up, keep_at_random, random_norms, rescaled, weighted
 
 
 @method(
@@ -31,4 +31,4 @@ def dare_linear(
     """Drop changes at random, scale up the rest, add them to the base."""
     kept = keep_at_random(deltas, bits, density)
     kept = rescaled(kept, norms, density, divide=rescale and rescale_rule == "p")
-    return base + lambda_ * fuse(weighted(kept, weight), weight, signs=False, normalize=normalize)
+    return base + lambda_ * add_up(weighted(kept, weight), weight, normalize=normalize)

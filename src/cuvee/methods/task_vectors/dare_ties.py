@@ -31,4 +31,4 @@ def dare_ties(
     """Drop changes at random, scale up the rest, add those that agree with the elected sign."""
     kept = keep_at_random(deltas, bits, density)
     kept = rescaled(kept, norms, density, divide=rescale and rescale_rule == "p")
-    return base + lambda_ * fuse(weighted(kept, weight), weight, signs=True, normalize=normalize)
+    return base + lambda_ * fuse(weighted(kept, weight), weight, normalize=normalize)

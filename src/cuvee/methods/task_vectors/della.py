@@ -36,4 +36,4 @@ def della(
     """Drop small changes more often than large ones, elect one sign for each entry, average what agrees."""
     keep = keep_by_rank(deltas, density, epsilon, scope)
     kept = rescaled(keep_at_random(deltas, bits, keep), norms, keep, divide=rescale and rescale_rule == "p")
-    return base + lambda_ * fuse(weighted(kept, weight), weight, signs=True, normalize=normalize)
+    return base + lambda_ * fuse(weighted(kept, weight), weight, normalize=normalize)

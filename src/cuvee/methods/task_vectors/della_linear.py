@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cuvee.folds import Sum
 from cuvee.methods import Number, PerModel, Tensors, method, param
-from cuvee.methods._parts import Bits, fuse, keep_at_random, keep_by_rank, ranked_norms, rescaled, weighted
+from cuvee.methods._parts import Bits, add_up, keep_at_random, keep_by_rank, ranked_norms, rescaled, weighted
 
 
 @method(
@@ -36,4 +36,4 @@ def della_linear(
     """Drop small changes more often than large ones, scale up the rest, add them to the base."""
     keep = keep_by_rank(deltas, density, epsilon, scope)
     kept = rescaled(keep_at_random(deltas, bits, keep), norms, keep, divide=rescale and rescale_rule == "p")
-    return base + lambda_ * fuse(weighted(kept, weight), weight, signs=False, normalize=normalize)
+    return base + lambda_ * add_up(weighted(kept, weight), weight, normalize=normalize)

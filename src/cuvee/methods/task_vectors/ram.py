@@ -20,5 +20,5 @@ def ram(
     epsilon: Number = param(1e-5, "changes up to this size do not count", ge=0),
 ) -> Tensor:
     """Keep what one model alone changed, average what several changed."""
-    active, count = owners(deltas, epsilon)
-    return base + total(tuple(d.masked_fill(~a, 0) for d, a in zip(deltas, active, strict=True))) / count.clamp(min=1)
+    kept, _, count = owners(deltas, epsilon)
+    return base + total(kept) / count.clamp_min(1)

@@ -8,14 +8,16 @@ import torch
 from torch import Tensor
 
 from cuvee.folds import Sum
+from cuvee.kernels.masks import is_one
 from cuvee.methods import Number, Tensors, method, param
 from cuvee.methods._parts import owners, total
 
 
 def overlap(deltas: Tensors, epsilon: Tensor) -> Tensors:
     """For each model, where it changed an entry alone, and where with others."""
-    active, count = owners(deltas, epsilon)
-    return tuple(mask for a in active for mask in (a & (count == 1), a & (count > 1)))
+    _, active, count = owners(deltas, epsilon)
+    alone = is_one(count)
+    return tuple(mask for a in active for mask in (a * alone, a * (1 - alone)))
 
 
 @method(
@@ -33,9 +35,10 @@ def ramplus_tl(
     epsilon: Number = param(1e-5, "changes up to this size do not count", ge=0),
 ) -> Tensor:
     """Average what several models changed, and strengthen what one alone did to make up for the dilution."""
-    active, count = owners(deltas, epsilon)
+    kept, _, count = owners(deltas, epsilon)
+    alone = is_one(count)
     parts = []
-    for delta, mask, unique, shared in zip(deltas, active, overlaps[0::2], overlaps[1::2], strict=True):
-        gain = 1 + r * torch.minimum(shared / unique.clamp(min=1), alpha)
-        parts.append(delta.masked_fill(~mask, 0) * torch.where(count == 1, gain.to(delta.dtype), 1.0))
-    return base + total(tuple(parts)) / count.clamp(min=1)
+    for delta, unique, shared in zip(kept, overlaps[0::2], overlaps[1::2], strict=True):
+        gain = r * torch.minimum(shared / unique.clamp(min=1), alpha)
+        parts.append(delta * (1 + gain * alone))
+    return base + total(tuple(parts)) / count.clamp_min(1)

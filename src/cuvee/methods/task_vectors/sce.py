@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from cuvee.folds import Sum, TopK
+from cuvee.kernels.masks import not_negative
 from cuvee.methods import Number, Tensors, method, param
-from cuvee.methods._parts import agreeing, elect, fuse_where, total, weighted
+from cuvee.methods._parts import fuse, total, weighted
 
 
 def variance(deltas: Tensors) -> Tensor:
@@ -20,16 +21,21 @@ def variance(deltas: Tensors) -> Tensor:
 
 
 def varies(deltas: Tensors) -> Tensor:
-    return variance(deltas) > 0
+    return torch.sign(variance(deltas))
 
 
 def selected(size: int, varying: Tensor, select_topk: Tensor) -> int:
     return size if select_topk.item() >= 1 else int(select_topk.item() * varying.item())
 
 
+def selection(deltas: Tensors, cut: Tensor) -> Tensors:
+    """The changes where the models vary at least as much as the cut, zero elsewhere."""
+    chosen = not_negative(variance(deltas) - cut)
+    return tuple(delta * chosen for delta in deltas)
+
+
 def squares(deltas: Tensors, cut: Tensor) -> Tensors:
-    erased = variance(deltas) < cut
-    return tuple(delta.masked_fill(erased, 0).to(torch.float64).square() for delta in deltas)
+    return tuple(delta.to(torch.float64).square() for delta in selection(deltas, cut))
 
 
 @method(
@@ -51,8 +57,7 @@ def sce(
 ) -> Tensor:
     """Select entries on which models differ, weigh models by their changes there, erase minority signs."""
     if select_applies_to == "deltas":
-        erased = variance(deltas) < cut
-        deltas = tuple(delta.masked_fill(erased, 0) for delta in deltas)
+        deltas = selection(deltas, cut)
     power = total(energy)
     weight = tuple(torch.where(power > 0, e / torch.where(power > 0, power, 1.0), 1 / len(energy)) for e in energy)
-    return base + fuse_where(agreeing(deltas, elect(deltas)), weighted(deltas, weight), weight, normalize=True)
+    return base + fuse(weighted(deltas, weight), weight, normalize=True, ballots=deltas)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from cuvee.methods import Number, PerModel, Tensors, method, param
-from cuvee.methods._parts import fuse, weighted
+from cuvee.methods._parts import add_up, weighted
 
 
 @method(
@@ -22,4 +22,4 @@ def task_arithmetic(
     normalize: bool = param(False, "divide by the sum of the weights"),
 ) -> Tensor:
     """Add what each model changed in the base, by its weight."""
-    return base + lambda_ * fuse(weighted(deltas, weight), weight, signs=False, normalize=normalize)
+    return base + lambda_ * add_up(weighted(deltas, weight), weight, normalize=normalize)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import torch
 from torch import Tensor
 
 from cuvee.folds import Sum, TopK
 from cuvee.methods import Number, PerModel, Tensors, method, param
 from cuvee.methods._parts import (
-    agreeing,
-    elect,
     fuse,
+    largest,
     magnitudes,
     norm_pairs,
     restore_norm,
@@ -52,9 +50,6 @@ def ties(
     """Trim small changes, elect one sign for each entry, average the changes that agree with it."""
     votes = weighted(restore_norm(trim(deltas, cut), norms), weight)
     if aggregate == "max":
-        plus = elect(votes)
-        kept = [v.abs().masked_fill(~m, 0) for v, m in zip(votes, agreeing(votes, plus), strict=True)]
-        largest = torch.stack(kept).amax(0)
-        return base + lambda_ * torch.where(plus, largest, -largest)
+        return base + lambda_ * largest(votes)
     mean = normalize if aggregate == "default" else aggregate == "mean"
-    return base + lambda_ * fuse(votes, weight, signs=True, normalize=mean)
+    return base + lambda_ * fuse(votes, weight, normalize=mean)
