@@ -118,13 +118,13 @@ def test_what_has_no_effect_is_told_and_not_refused(loaded):
         """
     )
     assert recipe.notices == [
-        "seed has no effect in an inner recipe: the outer recipe's counts (recipe.yaml:7)",
-        "int8_mask has no effect in ties (recipe.yaml:8)",
-        "t has no effect in ties (recipe.yaml:8)",
         "weight of the base has no effect in ties (recipe.yaml:4)",
         "lambda has no effect under a model: in ties it belongs to the recipe's parameters (recipe.yaml:5)",
         "gamma has no effect in ties (recipe.yaml:5)",
         "models[2] is models[1] once more (recipe.yaml:6)",
+        "seed has no effect in an inner recipe: the outer recipe's counts (recipe.yaml:7)",
+        "int8_mask has no effect in ties (recipe.yaml:8)",
+        "t has no effect in ties (recipe.yaml:8)",
     ]
 
 

@@ -31,18 +31,23 @@ def test_one_slice_over_all_layers_is_a_list_of_models(loaded):
 
 
 def test_faults_in_a_slice_keep_their_place_and_path(refused):
-    text = ONE_SLICE.replace("weight: 0.8", "wieght: 0.8").replace("value: 0.3", "value: x").replace("false", "no way")
+    text = ONE_SLICE.replace("weight: 0.8", "wieght: 0.8").replace("value: 0.3", "value: x")
+    text = text.replace("weight: 0.5, normalize: false", "weight: y, normalize: no way")
     assert refused(text) == [
         (
             "6:22  slices[0].sources[0].parameters.wieght",
             "linear has no parameter 'wieght'. Did you mean weight?",
         ),
         (
-            "9:39  slices[0].parameters.weight[0].value",
+            "9:37  slices[0].parameters.weight[0].value",
             "weight: 'x' is not a number.  (weight: share of each model, the base included where it is listed)",
         ),
         (
-            "10:39  parameters.normalize",
+            "10:22  parameters.weight",
+            "weight: 'y' is not a number.  (weight: share of each model, the base included where it is listed)",
+        ),
+        (
+            "10:36  parameters.normalize",
             "normalize: 'no way' is not true or false.  (normalize: divide by the sum of the weights)",
         ),
     ]

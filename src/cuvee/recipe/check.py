@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 from cuvee import methods
@@ -12,7 +11,8 @@ from cuvee.methods import Method
 from cuvee.methods._parameters import Parameter
 from cuvee.recipe.faults import Fault, Notice, Path
 from cuvee.recipe.roles import MEMORY, Roles, cast, in_memory, same
-from cuvee.recipe.settings import SettingError, is_constant, leaves, value_at
+from cuvee.recipe.settings import SettingError, is_by_name, is_constant, leaves, value_at
+from cuvee.recipe.tokenizer import tokenizer_faults
 
 ELSEWHERE = {
     "weight",
@@ -57,7 +57,6 @@ def is_parameter(name: str) -> bool:
     return name.rstrip("_") in known_parameters()
 
 
-@cache
 def known_parameters() -> set[str]:
     """Names of all parameters of all methods, and of those that mergekit has and ignores."""
     return ELSEWHERE.union(*(methods.get(name).params for name in methods.names()))
@@ -78,7 +77,7 @@ class _Examiner:
         for index, model in enumerate(models):
             self._model(model, (*path, "models", index, "model"))
         self._model(base, (*path, "base_model"))
-        self._tokenizer(data, path)
+        self.faults += tokenizer_faults(data, path)
         for key, why in OUTER.items():
             if path and key in data:
                 self.notices.append(Notice((*path, key), f"{key} has no effect in an inner recipe: {why}"))
@@ -135,7 +134,7 @@ class _Examiner:
             parameter = method.params.get(name) if method else None
             if parameter is not None:
                 self._setting(parameter, setting, at)
-            if name not in known_parameters() and parameter is None:
+            if parameter is None and name not in known_parameters():
                 self.faults.append(self._unknown(method, name, at))
             elif method is not None:
                 self._idle(method, parameter, name, at, idle, under_model=under_model)
@@ -215,7 +214,7 @@ class _Examiner:
             return
         flag = _given(flags[0], shared, default=flags[0].bounds.default)
         settings = [_given(weight, each, shared, default=weight.bounds.default) for each in own]
-        if flag is not True or any(_by_name(each) for each in settings):
+        if flag is not True or any(is_by_name(each) for each in settings):
             return
         for depth in (0.0, 1.0):
             total = sum(float(value_at(each, depth, "") or 0) for each in settings)
@@ -248,30 +247,6 @@ class _Examiner:
                 message = "density varies by tensor, and with scope: model one threshold holds for the whole model."
                 self.faults.append(Fault(where, message, "give one value, or scope: tensor"))
 
-    def _tokenizer(self, data: Mapping[str, Any], path: Path) -> None:
-        base, tokenizer, template = data.get("base_model"), data.get("tokenizer"), data.get("chat_template")
-        if template not in (None, "auto"):
-            self.faults.append(Fault((*path, "chat_template"), f"chat_template: {template!r} is not supported yet."))
-        if tokenizer is None:
-            return
-        at = (*path, "tokenizer")
-        if not isinstance(tokenizer, Mapping) or not isinstance(tokenizer.get("source"), str):
-            self.faults.append(Fault(at, "tokenizer is a mapping with source: base."))
-            return
-        for key in tokenizer:
-            if key != "source" and tokenizer[key] is not None:
-                message = f"tokenizer: {key} is not supported yet." if key in _TOKENIZER else f"Unknown key {key!r}."
-                self.faults.append(Fault((*at, key), message, at_key=True))
-        source = tokenizer["source"]
-        if source not in ("base", base):
-            hint = "source: base keeps the base's tokenizer"
-            self.faults.append(Fault((*at, "source"), f"tokenizer: {source} is not supported yet.", hint))
-        elif base is None:
-            self.faults.append(Fault((*at, "source"), "tokenizer: source is base, and there is no base_model."))
-
-
-_TOKENIZER = {"tokens", "pad_to_multiple_of"}
-
 
 def _mapping(given: Any) -> Mapping[str, Any]:
     return given if isinstance(given, Mapping) else {}
@@ -288,10 +263,6 @@ def _given(parameter: Parameter, *places: Mapping[str, Any], default: Any = None
             if name in place:
                 return place[name]
     return default
-
-
-def _by_name(setting: Any) -> bool:
-    return isinstance(setting, Mapping) or (isinstance(setting, list) and any(isinstance(e, Mapping) for e in setting))
 
 
 def _range(least: int, most: int | None) -> str:

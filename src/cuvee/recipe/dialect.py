@@ -9,8 +9,8 @@ from cuvee.core import did_you_mean
 from cuvee.recipe.faults import Fault, Notice, Path
 from cuvee.recipe.marks import Document
 from cuvee.recipe.places import Places
-from cuvee.recipe.roles import in_memory, is_bare
-from cuvee.recipe.settings import stacked
+from cuvee.recipe.roles import in_memory, is_bare, same
+from cuvee.recipe.settings import is_by_name
 
 FORMS = ("models", "slices", "modules")
 SLICE = ("sources", "base_model", "parameters", "residual_weight")
@@ -162,26 +162,28 @@ class Dialect:
     def _slice_base(self, normal: dict[str, Any], base: Any, here: Path, at: Path) -> None:
         if base is None:
             return
-        if normal.get("base_model") not in (None, base):
+        if normal.get("base_model") is not None and not same(normal["base_model"], base):
             self._fault((*at, "base_model"), f"{base!r} here, {normal['base_model']!r} above: give one base_model.")
         normal["base_model"] = base
         self._move((*here, "base_model"), (*at, "base_model"))
 
     def _slice_parameters(self, normal: dict[str, Any], given: Any, here: Path, at: Path) -> None:
-        """The slice's parameters go before the recipe's."""
-        above = normal.get("parameters") or {}
-        if not isinstance(given, Mapping) or not isinstance(above, Mapping):
+        """The slice's parameters go before the recipe's, which count where its filters match nothing."""
+        shared = normal.get("parameters") or {}
+        if not isinstance(given, Mapping) or not isinstance(shared, Mapping):
             return
-        merged = dict(above)
+        normal["parameters"] = merged = dict(shared)
         for name, setting in given.items():
-            target = (*here, "parameters", name)
-            parts = stacked(setting, above[name]) if name in above else []
-            merged[name] = [part for _, part in parts] or setting
-            origins = {True: (*at, "parameters", name), False: (*self.places.written(here), "parameters", name)}
-            self._move(target, origins[True])
-            for place, (mine, _) in enumerate(parts):
-                self._move((*target, place), origins[mine])
-        normal["parameters"] = merged
+            target, source = (*here, "parameters", name), (*at, "parameters", name)
+            merged[name] = setting
+            self._move(target, source)
+            if name in shared and is_by_name(setting):
+                parts = [*_parts(setting, source), *_parts(shared[name], (*self.places.written(here), *target[-2:]))]
+                merged[name] = [part for part, _ in parts]
+                for index, (_, origin) in enumerate(parts):
+                    self._move((*target, index), origin)
+                if not is_by_name(shared[name]):
+                    self._move((*target, len(parts) - 1, "value"), parts[-1][1])
 
     def _tokenizer(self, normal: dict[str, Any], here: Path, written: Path) -> None:
         """`tokenizer_source: X` is `tokenizer: {source: X}`."""
@@ -215,3 +217,12 @@ def _reference(given: Any) -> str:
         return "" if given is None else str(given)
     revision = given.get("revision")
     return str(given.get("path", "")) + (f"@{revision}" if revision else "")
+
+
+def _parts(setting: Any, written: Path) -> list[tuple[Any, Path]]:
+    """A setting as filters, each with where it was written."""
+    if not is_by_name(setting):
+        return [({"value": setting}, written)]
+    if isinstance(setting, Mapping):
+        return [(setting, written)]
+    return [(each, (*written, index)) for index, each in enumerate(setting)]

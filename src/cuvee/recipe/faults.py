@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from cuvee.core import CuveeError
 
@@ -43,17 +43,13 @@ class RecipeError(CuveeError):
     """All faults of a recipe, in the order of its lines."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
-        self.faults = sorted(dict.fromkeys(faults), key=_line)
+        self.faults = in_line_order(dict.fromkeys(faults))
         super().__init__("\n".join(map(str, self.faults)))
 
 
 def dotted(path: Path) -> str:
     """`models[1].parameters.density`"""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
-
-
-def _line(fault: Fault) -> tuple[str, int, int]:
-    return fault.mark or ("", 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +63,11 @@ class Notice:
     def __str__(self) -> str:
         place = f"{self.mark.file}:{self.mark.line}" if self.mark else dotted(self.path)
         return f"{self.message} ({place})" if place else self.message
+
+
+Found = TypeVar("Found", Fault, Notice)
+
+
+def in_line_order(found: Iterable[Found]) -> list[Found]:
+    """Faults or notices as a reader of the text meets them."""
+    return sorted(found, key=lambda each: each.mark or ("", 0, 0))

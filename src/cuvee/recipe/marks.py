@@ -74,6 +74,8 @@ def parse(text: str, name: str) -> list[Document]:
         raise RecipeError([Fault((), f"Not a text: {error.reason}.", mark=mark)]) from None
     except ValueError as error:
         raise RecipeError([Fault((), f"Not YAML: {error}.", mark=reading.at)]) from None
+    except RecursionError:
+        raise RecipeError([Fault((), "Not a recipe: it is nested too deeply.", mark=reading.at)]) from None
     return reading.documents
 
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
-from cuvee.recipe.faults import Fault, Mark, Notice, Path
+from cuvee.recipe.faults import Found, Mark, Notice, Path
 from cuvee.recipe.marks import Document
-
-Found = TypeVar("Found", Fault, Notice)
 
 
 @dataclass

@@ -56,7 +56,16 @@ def inputs(recipe: Recipe) -> tuple[list[ModelEntry], ModelEntry | None]:
 
 def same(one: Any, other: Any) -> bool:
     """Whether two references mean one model: equal strings, equal recipes, or one object."""
-    return one is other or (not in_memory(one) and not in_memory(other) and bool(one == other))
+    return bool(_identified(one) == _identified(other))
+
+
+def _identified(model: Any) -> Any:
+    """A reference that can be compared: tensors by which object holds them, not by their values."""
+    if in_memory(model):
+        return id(model)
+    if isinstance(model, Mapping):
+        return {key: _identified(each) for key, each in model.items()}
+    return [_identified(each) for each in model] if isinstance(model, list) else model
 
 
 def in_memory(model: Any) -> bool:

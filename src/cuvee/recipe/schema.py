@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from cuvee.recipe.check import examine
-from cuvee.recipe.faults import RecipeError
+from cuvee.recipe.faults import RecipeError, in_line_order
 from cuvee.recipe.marks import dump
 from cuvee.recipe.roles import MEMORY, in_memory, is_bare
 from cuvee.recipe.settings import Setting
@@ -154,7 +154,7 @@ class Recipe(BaseModel):
             faults += [fault for fault in worded(error, known) if fault.path not in given.unread]
         if faults or given.faults:
             raise RecipeError([*given.faults, *given.places.settle(faults)])
-        recipe._notices = [*map(str, given.notices), *map(str, given.places.settle(notices))]
+        recipe._notices = [*map(str, in_line_order([*given.notices, *given.places.settle(notices)]))]
         recipe._beside = given.beside
         return recipe
 

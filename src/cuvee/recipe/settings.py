@@ -90,21 +90,16 @@ def leaves(setting: Any, path: Path = ()) -> Iterator[tuple[Path, Scalar]]:
         yield path, _scalar(setting, path)
 
 
+def is_by_name(setting: Any) -> bool:
+    """Whether a setting has filters."""
+    return isinstance(setting, Mapping) or (isinstance(setting, list) and any(isinstance(e, Mapping) for e in setting))
+
+
 def is_constant(setting: Any) -> bool:
     """Whether a setting has one value for all tensors."""
     if isinstance(setting, list):
         return all(not isinstance(each, (Mapping, list)) and each == setting[0] for each in setting)
     return not isinstance(setting, Mapping)
-
-
-def stacked(above: Any, below: Any) -> list[tuple[bool, Any]]:
-    """Parts of a setting that falls back to another where its filters match nothing: (is it from above, part)."""
-    upper = above if isinstance(above, list) else [above]
-    if not all(isinstance(each, Mapping) for each in upper):
-        return []
-    lower = below if isinstance(below, list) and any(isinstance(each, Mapping) for each in below) else [below]
-    wrapped = [each if isinstance(each, Mapping) else {"value": each} for each in lower]
-    return [(True, each) for each in upper] + [(False, each) for each in wrapped]
 
 
 def _filtered(each: Mapping[str, Any], path: Path) -> Iterator[tuple[Path, Scalar]]:
