@@ -76,6 +76,12 @@ def test_opposite_vectors_and_huge_ones_stay_finite(name: str) -> None:
     a = torch.tensor([1e18, -1e18, 3.0])
     assert methods.get(name)([a, -a]).isfinite().all()
     assert methods.get(name)([a, 1e-30 * a]).isfinite().all()
+    assert methods.get(name)([a, 0 * a]).isfinite().all()
+
+
+def test_exactly_opposite_models_meet_on_the_line() -> None:
+    a = draw(1, 30)[0].float()
+    torch.testing.assert_close(methods.get("nuslerp")([a, -a], weight=[0.7, 0.3]), 0.4 * a)
 
 
 def test_weights_may_be_learned() -> None:

@@ -91,3 +91,9 @@ def test_masks_depend_on_the_seed_and_the_name_not_on_order() -> None:
 def test_della_refuses_probabilities_outside_0_and_1(density: float, epsilon: float) -> None:
     with pytest.raises(CuveeError, match="both must lie between 0 and 1"):
         methods.get("della")([ROW], torch.zeros(5), density=density, epsilon=epsilon)
+
+
+def test_restoring_a_norm_that_one_entry_held_stays_finite() -> None:
+    change = torch.tensor([1e18, 1e-30])
+    merged = [methods.get("dare_linear")([change], torch.zeros(2), density=0.5, seed=seed) for seed in range(20)]
+    assert torch.stack(merged).isfinite().all()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 NOISE = 1e-14
-"""Squared norm of a sum of unit vectors below which float64 cannot tell its direction."""
+"""Squared norm of a sum of unit vectors, or squared sine, below which float64 cannot tell the direction."""
 
 
 def lengths(gram: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ def direction(gram: Tensor, weight: Tensor, eps: Tensor) -> Tensor:
     The straight weighted sum where the directions cancel.
     """
     norm = lengths(gram)
-    pull = weight / (norm + eps)
+    pull = torch.where(norm > 0, weight / (norm + eps), 0.0)
     squared = _squared(gram, pull)
     cancel = squared <= eps.square().clamp(min=NOISE)
     scale = (weight * norm).sum(-1, keepdim=True) / root(torch.where(cancel, 1.0, squared)).unsqueeze(-1)

@@ -64,7 +64,8 @@ def restore_norm(kept: Tensors, norms: Tensors | None) -> Tensors:
     if norms is None:
         return kept
     pairs = zip(kept, norms[0::2], norms[1::2], strict=True)
-    return tuple(k * torch.where(after > 0, before / after, 1.0) for k, before, after in pairs)
+    largest = torch.finfo(kept[0].dtype).max
+    return tuple(k * torch.where(after > 0, before / after, 1.0).clamp(max=largest) for k, before, after in pairs)
 
 
 def add_up(votes: Tensors, weight: Tensors, *, normalize: bool) -> Tensor:

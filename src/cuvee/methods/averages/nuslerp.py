@@ -41,5 +41,5 @@ def nuslerp(
     both = total(weight)
     level = both.abs() < 1e-6
     t = torch.where(level, 0.5, weight[1] / torch.where(level, 1.0, both))
-    blend = total(weighted(vectors, spherical.arc(gram, t, straight=1e-16).unbind(-1)))
+    blend = total(weighted(vectors, spherical.arc(gram, t, straight=spherical.NOISE).unbind(-1)))
     return blend if base is None else base + blend
