@@ -40,19 +40,29 @@ class Known:
     done: bool
 
 
+When = str | Callable[[Mapping[str, Any]], bool] | None
+
+
 class Fold(ABC):
     """A statistic: `of` names the tile values, `scope` the range that they are gathered over.
 
     of: a tile function; its parameters are asked for by name, as a method's are.
     scope: "row" (inside the tile), "column", "tensor" or "model"; or the name of a parameter that says which.
-    when: the name of a flag parameter without which the fold is not run (its value is then None).
+    when: the name of a flag parameter, or a function of the static parameters; where it is false the fold is not run
+        and its value is None.
     """
 
     passes = 1
     """Reads of the data that the fold needs at most."""
 
-    def __init__(self, of: Callable[..., Any], *, scope: str = "tensor", when: str | None = None) -> None:
+    def __init__(self, of: Callable[..., Any], *, scope: str = "tensor", when: When = None) -> None:
         self.of, self.scope, self.when = of, scope, when
+
+    def wanted(self, params: Mapping[str, Any]) -> bool:
+        """Whether a method with these static parameters needs the fold."""
+        if self.when is None:
+            return True
+        return bool(params[self.when] if isinstance(self.when, str) else self.when(params))
 
     def prepare(self, ask: Callable[[Callable[..., Any]], Any], dtype: torch.dtype) -> Known:
         """What is known before the first pass. `ask` calls a function with the arguments that it names."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from cuvee.folds import radix
-from cuvee.folds.base import Fold, Known, Tile, as_tuple
+from cuvee.folds.base import Fold, Known, Tile, When, as_tuple
 from cuvee.kernels import select
 
 
@@ -28,7 +28,7 @@ class Ranked(Fold):
     passes = 2
 
     def __init__(
-        self, of: Callable[..., Any], *, at: Callable[..., list[int]], scope: str = "tensor", when: str | None = None
+        self, of: Callable[..., Any], *, at: Callable[..., list[int]], scope: str = "tensor", when: When = None
     ) -> None:
         super().__init__(of, scope=scope, when=when)
         self.at = at

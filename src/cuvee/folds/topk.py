@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cuvee.folds import radix
-from cuvee.folds.base import Fold, Known, Tile, as_tuple
+from cuvee.folds.base import Fold, Known, Tile, When, as_tuple
 from cuvee.kernels import select
 
 
@@ -49,7 +49,7 @@ class TopK(Fold):
     """
 
     def __init__(
-        self, of: Callable[..., Any], *, count: Callable[..., Any], scope: str = "tensor", when: str | None = None
+        self, of: Callable[..., Any], *, count: Callable[..., Any], scope: str = "tensor", when: When = None
     ) -> None:
         super().__init__(of, scope=scope, when=when)
         self.count = count

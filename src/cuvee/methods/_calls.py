@@ -145,7 +145,7 @@ class Evaluator:
         for tile in tiles:
             frame = Frame(self, step.call, tile)
             for name, fold in folds.items():
-                fold.add(states[name], frame.ask(fold.of), tile, self.known(step.call, name))
+                fold.add(states[name], frame.once(fold.of), tile, self.known(step.call, name))
         return states
 
     def close(self, step: Step, states: Mapping[str, Any]) -> None:
@@ -162,9 +162,16 @@ class Frame:
     def __init__(self, evaluator: Evaluator, call: Call, tile: Tile) -> None:
         self.evaluator, self.call, self.tile = evaluator, call, tile
         self.held: dict[str, Any] = {}
+        self.values: dict[Callable[..., Any], Any] = {}
 
     def ask(self, function: Callable[..., Any]) -> Any:
         return function(**{name: self._get(name) for name in asked(function)})
+
+    def once(self, function: Callable[..., Any]) -> Any:
+        """As `ask`, but folds that share a function share its value."""
+        if function not in self.values:
+            self.values[function] = self.ask(function)
+        return self.values[function]
 
     def result(self) -> Tensor:
         value: Tensor = self.ask(self.call.method.function)

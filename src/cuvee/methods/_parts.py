@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
 from operator import add
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -119,6 +120,11 @@ def rescaled(kept: Tensors, norms: Tensors | None, keep: Tensors, *, divide: boo
     if not divide:
         return restore_norm(kept, norms)
     return tuple(k / torch.where(p > 0, p, 1.0).to(k.dtype) for k, p in zip(kept, keep, strict=True))
+
+
+def by_norm(params: Mapping[str, Any]) -> bool:
+    """Whether `rescaled` needs L1 norms."""
+    return bool(params["rescale"]) and params["rescale_rule"] == "l1"
 
 
 def keep_by_rank(deltas: Tensors, density: Tensors, epsilon: Tensors, scope: str) -> Tensors:

@@ -63,7 +63,7 @@ class Method:
 
     def active(self, params: Mapping[str, Any]) -> list[str]:
         """The statistics that these parameters need, in the order of the signature."""
-        return [name for name, fold in self.stats.items() if fold.when is None or params[fold.when]]
+        return [name for name, fold in self.stats.items() if fold.wanted(params)]
 
     def parameter(self, name: str) -> Parameter:
         """By its recipe name or its Python one. Raises CuveeError with the nearest name."""

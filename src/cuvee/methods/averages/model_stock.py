@@ -28,10 +28,10 @@ def model_stock(
     base: Tensor,
     models: Tensors,
     deltas: Tensors,
-    gram: Annotated[Tensor, Gram(changes)],
+    gram: Annotated[Tensor | None, Gram(changes, when=lambda p: not p["filter_wise"])],
     *,
     filter_wise: bool = param(False, "one t for each row of a tensor, not one for all of it"),
 ) -> Tensor:
     """Go from the base towards the average as far as the models' changes agree in direction."""
-    t = spherical.stock_ratio(inner_products(deltas) if filter_wise else gram).to(base.dtype)
+    t = spherical.stock_ratio(inner_products(deltas) if gram is None else gram).to(base.dtype)
     return t * (total(models) / len(models)) + (1 - t) * base

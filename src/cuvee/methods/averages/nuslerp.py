@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,10 @@ from cuvee.folds import Gram
 from cuvee.kernels import spherical
 from cuvee.methods import PerModel, Tensors, method, param
 from cuvee.methods._parts import from_base, inner_products, total, weighted
+
+
+def along_first_axis(params: Mapping[str, Any]) -> bool:
+    return bool(params["nuslerp_row_wise"]) and not params["nuslerp_flatten"]
 
 
 @method(
@@ -27,7 +32,10 @@ def nuslerp(
     models: Tensors,
     size: int,
     whole: Annotated[Tensor | None, Gram(from_base, when="nuslerp_flatten")],
-    columns: Annotated[Tensor | None, Gram(from_base, scope="column", when="nuslerp_row_wise")],
+    columns: Annotated[
+        Tensor | None,
+        Gram(from_base, scope="column", when=along_first_axis),
+    ],
     *,
     weight: PerModel = param(1.0, "weight of each model"),
     nuslerp_flatten: bool = param(True, "take a whole tensor as one vector"),

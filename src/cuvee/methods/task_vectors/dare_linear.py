@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cuvee.folds import Sum
 from cuvee.methods import Number, PerModel, Tensors, method, param
-from cuvee.methods._parts import Bits, add_up, keep_at_random, random_norms, rescaled, weighted
+from cuvee.methods._parts import Bits, add_up, by_norm, keep_at_random, random_norms, rescaled, weighted
 
 
 @method(
@@ -19,7 +19,7 @@ def dare_linear(
     base: Tensor,
     deltas: Tensors,
     bits: Bits,
-    norms: Annotated[Tensors | None, Sum(random_norms, when="rescale")],
+    norms: Annotated[Tensors | None, Sum(random_norms, when=by_norm)],
     *,
     weight: PerModel = param(1.0, "weight of each model"),
     density: PerModel = param(1.0, "share of each task vector to keep, drawn at random", ge=0, le=1),

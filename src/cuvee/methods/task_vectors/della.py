@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cuvee.folds import Sum
 from cuvee.methods import Number, PerModel, Tensors, method, param
-from cuvee.methods._parts import Bits, fuse, keep_at_random, keep_by_rank, ranked_norms, rescaled, weighted
+from cuvee.methods._parts import Bits, by_norm, fuse, keep_at_random, keep_by_rank, ranked_norms, rescaled, weighted
 
 
 @method(
@@ -20,7 +20,7 @@ def della(
     base: Tensor,
     deltas: Tensors,
     bits: Bits,
-    norms: Annotated[Tensors | None, Sum(ranked_norms, when="rescale")],
+    norms: Annotated[Tensors | None, Sum(ranked_norms, when=by_norm)],
     *,
     weight: PerModel = param(1.0, "weight of each model, in the election and in the mean"),
     density: PerModel = param(1.0, "share of each task vector to keep; 1 keeps all of it", gt=0, le=1),
