@@ -6,16 +6,7 @@ import torch
 import xxhash
 from torch import Tensor
 
-_MASK = (1 << 64) - 1
-
-
-def _signed(value: int) -> int:
-    """The int64 with the bits of an unsigned 64-bit value."""
-    value &= _MASK
-    return value - (1 << 64) if value >> 63 else value
-
-
-_STEP, _MIX1, _MIX2 = (_signed(c) for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+WORD = 1 << 32
 
 
 def stream_key(*parts: object) -> int:
@@ -24,18 +15,43 @@ def stream_key(*parts: object) -> int:
 
 
 def uniform(key: int, start: int, stop: int) -> Tensor:
-    """Entries [start, stop) of a stream: float32 in [0, 1), multiples of 2^-24 (splitmix64, Steele et al. 2014)."""
-    x = torch.arange(start, stop, dtype=torch.int64)
-    x.mul_(_STEP).add_(_signed(key))
-    x.bitwise_xor_(_shift(x, 30)).mul_(_MIX1)
-    x.bitwise_xor_(_shift(x, 27)).mul_(_MIX2)
-    x.bitwise_xor_(_shift(x, 31))
-    return _shift(x, 40).to(torch.float32).mul_(2.0**-24)
+    """Entries [start, stop) of a stream: float32 in [0, 1), multiples of 2^-24.
+
+    The entry's index passes twice through a 32-bit mixer (Wellons' lowbias32), with half of the key before each;
+    every 2^32 entries the key changes. 32-bit operations, because processors have vectors of them.
+    """
+    pieces = []
+    while start < stop:
+        segment = start // WORD
+        end = min(stop, (segment + 1) * WORD)
+        pieces.append(_segment(stream_key(key, segment) if segment else key, start % WORD, end - start))
+        start = end
+    return pieces[0] if len(pieces) == 1 else torch.cat([torch.empty(0), *pieces])
+
+
+def _segment(key: int, first: int, count: int) -> Tensor:
+    x = torch.arange(count, dtype=torch.int32)
+    x.add_(_signed(first)).bitwise_xor_(_signed(key))
+    _mix(x)
+    x.add_(_signed(key >> 32))
+    _mix(x)
+    return _shift(x, 8).to(torch.float32).mul_(2.0**-24)
+
+
+def _mix(x: Tensor) -> None:
+    x.bitwise_xor_(_shift(x, 16)).mul_(0x7FEB352D)
+    x.bitwise_xor_(_shift(x, 15)).mul_(_signed(0x846CA68B))
+    x.bitwise_xor_(_shift(x, 16))
 
 
 def _shift(x: Tensor, by: int) -> Tensor:
-    """Logical right shift of the 64-bit patterns."""
-    return (x >> by).bitwise_and_((1 << (64 - by)) - 1)
+    """Logical right shift of 32-bit patterns."""
+    return (x >> by).bitwise_and_((1 << (32 - by)) - 1)
+
+
+def _signed(value: int) -> int:
+    """The int32 with the low bits of a value."""
+    return (value + (1 << 31)) % WORD - (1 << 31)
 
 
 def as_threshold(probability: Tensor) -> Tensor:

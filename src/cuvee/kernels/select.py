@@ -47,13 +47,12 @@ def row_order(values: Tensor) -> Tensor:
 def row_rank(values: Tensor) -> Tensor:
     """Ascending rank of each non-negative entry in its row, from 0; among equal values the later ranks lower.
 
-    (rows, n) int64. Rows up to 2^31 float32 entries sort as packed integers, four times faster than by index.
+    (rows, n) int64. Float32 rows are sorted as integers that hold value and place, for which numpy has vector code.
     """
     count = values.shape[-1]
-    if values.dtype != torch.float32:
-        order = row_order(values).flip(-1)
+    if values.dtype == torch.float32 and values.device.type == "cpu":
+        packed = (patterns(values.detach()).to(torch.int64) << 32).bitwise_or_(torch.arange(count - 1, -1, -1))
+        order = torch.from_numpy(np.sort(packed.numpy(), axis=-1)).bitwise_and_((1 << 32) - 1).neg_().add_(count - 1)
     else:
-        falling = torch.arange(count - 1, -1, -1)
-        packed = torch.sort((patterns(values).to(torch.int64) << 32) | falling, dim=-1).values
-        order = count - 1 - packed.bitwise_and_((1 << 32) - 1)
+        order = row_order(values).flip(-1)
     return torch.empty_like(order).scatter_(-1, order, torch.arange(count).expand_as(order))

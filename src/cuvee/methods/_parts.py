@@ -146,15 +146,16 @@ def keep_probability(magnitude: Tensor, density: Tensor | float, epsilon: Tensor
     Raises CuveeError when the ends are not between 0 and 1.
     """
     density, epsilon = (torch.as_tensor(number, dtype=torch.float64) for number in (density, epsilon))
+    if density.item() >= 1:
+        return torch.ones_like(magnitude)
     _check_ends(density.item(), epsilon.item())
     count = magnitude.shape[-1]
     rank = row_rank(magnitude).to(magnitude.dtype) if count > 1 else torch.full_like(magnitude, 0.5)
-    spread = (density - epsilon) + rank * (2 * epsilon / max(1, count - 1))
-    return torch.where(density < 1, spread, 1.0)
+    return (density - epsilon) + rank * (2 * epsilon / max(1, count - 1))
 
 
 def _check_ends(density: float, epsilon: float) -> None:
-    if density < 1 and not (density - epsilon > 0 and density + epsilon < 1):
+    if not (density - epsilon > 0 and density + epsilon < 1):
         raise CuveeError(
             f"density {density:g} with epsilon {epsilon:g} asks for keep probabilities from {density - epsilon:g} to "
             f"{density + epsilon:g}; both must lie between 0 and 1."

@@ -1,0 +1,150 @@
+"""Speed and memory of merges: cuvee, mergekit and the copy floor, in one run on the same files.
+
+`make bench` runs it. Options: a folder for the models (about 7 GB), and how many times to run each command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import sys
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import yaml
+
+from benches.floor import copy_floor
+from benches.measure import Measured, measure
+from benches.models import make
+
+SLOW = 30.0
+"""Seconds after which a command is run only once."""
+
+METHODS: dict[str, dict[str, Any]] = {
+    "linear": {"each": {"weight": 0.25}, "base": False},
+    "slerp": {"all": {"t": 0.5}, "models": 1},
+    "task_arithmetic": {"each": {"weight": 0.25}},
+    "ties": {"each": {"weight": 1.0, "density": 0.3}},
+    "dare_ties": {"each": {"weight": 0.5, "density": 0.3}},
+    "della": {"each": {"weight": 0.5, "density": 0.5, "epsilon": 0.1}},
+    "breadcrumbs": {"each": {"weight": 0.5, "density": 0.5, "gamma": 0.01}},
+    "model_stock": {},
+    "sce": {"all": {"select_topk": 0.5}},
+}
+"""What is merged: parameters of each model and of the merge, in recipes that both tools read."""
+
+
+def main() -> None:
+    options = _options()
+    base, experts = make(options.folder / "models", 4)
+    rows = [_row(name, base, experts, options) for name in options.methods]
+    report = {"machine": _machine(), "rows": rows}
+    (options.folder / "results.json").write_text(json.dumps(report, indent=2))
+    print(_table(report))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benches", description=__doc__)
+    parser.add_argument("--folder", type=Path, default=Path.home() / ".cache" / "cuvee" / "benches")
+    parser.add_argument(
+        "--mergekit", help="mergekit-yaml of an environment of its own; without it, its rows are left out"
+    )
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--memory", default="2GiB")
+    parser.add_argument("methods", nargs="*", default=list(METHODS))
+    return parser.parse_args()
+
+
+def _row(name: str, base: Path, experts: list[Path], options: argparse.Namespace) -> dict[str, Any]:
+    recipe = _recipe(name, base, experts)
+    file = options.folder / f"{name}.yaml"
+    file.write_text(yaml.safe_dump(recipe))
+    out = options.folder / "out"
+    inputs = [Path(entry["model"]) for entry in recipe["models"]]
+    inputs += [base] if "base_model" in recipe and base not in inputs else []
+    weights = [path / "model.safetensors" for path in inputs]
+    floor = min(
+        copy_floor(weights, options.folder / "floor", weights[0].stat().st_size, options.workers) for _ in range(3)
+    )
+    arguments = ["--memory", options.memory, "--workers", str(options.workers), "--json"]
+    ours_command = [sys.executable, "-m", "cuvee", "-q", "merge", str(file), "-o", str(out), *arguments]
+    ours = _repeat(ours_command, out, options.runs)
+    work = median(json.loads(run.output)["seconds"] for run in ours)
+    row = {"method": name, "floor": floor, "work": work, "cuvee": _facts(ours)}
+    if options.mergekit:
+        row["mergekit"] = _facts(_repeat([options.mergekit, str(file), str(out), "--quiet"], out, options.runs))
+    print(f"{name}: {row}", file=sys.stderr)
+    return row
+
+
+def _recipe(name: str, base: Path, experts: list[Path]) -> dict[str, Any]:
+    given = METHODS[name]
+    models: list[dict[str, Any]] = [{"model": str(path)} for path in experts[: given.get("models", len(experts))]]
+    if "each" in given:
+        models = [{**entry, "parameters": given["each"]} for entry in models]
+    recipe: dict[str, Any] = {"merge_method": name, "models": models, "dtype": "bfloat16"}
+    if given.get("base", True):
+        recipe["base_model"] = str(base)
+    return {**recipe, "parameters": given["all"]} if "all" in given else recipe
+
+
+def _repeat(command: list[str], out: Path, runs: int) -> list[Measured]:
+    found: list[Measured] = []
+    while len(found) < runs and not (found and found[0].wall > SLOW):
+        shutil.rmtree(out, ignore_errors=True)
+        found.append(measure(command))
+    return found
+
+
+def _facts(runs: list[Measured]) -> dict[str, float]:
+    return {
+        "wall": median(run.wall for run in runs),
+        "cpu": median(run.cpu for run in runs),
+        "peak": max(run.peak for run in runs),
+        "faults": median(run.faults for run in runs),
+        "runs": len(runs),
+    }
+
+
+def _machine() -> dict[str, str]:
+    import torch
+
+    model = platform.processor()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), model)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 30
+    return {
+        "processor": f"{model}, {len(os.sched_getaffinity(0))} cores, {memory} GiB",
+        "kernel": platform.release(),
+        "torch": torch.__version__,
+    }
+
+
+def _table(report: dict[str, Any]) -> str:
+    """Markdown: seconds, ratios and memory, a row for each method."""
+    lines = [
+        f"{report['machine']['processor']}; kernel {report['machine']['kernel']}; torch {report['machine']['torch']}",
+        "",
+        "| method | floor s | work s | work / floor | cuvee s | CPU s | peak MiB | faults "
+        "| mergekit s | CPU s | peak MiB | mergekit / cuvee |",
+        "| --- |" + " ---: |" * 11,
+    ]
+    for row in report["rows"]:
+        ours, theirs = row["cuvee"], row.get("mergekit")
+        cells = [row["method"], f"{row['floor']:.2f}", f"{row['work']:.2f}", f"{row['work'] / row['floor']:.1f}"]
+        cells += [f"{ours['wall']:.1f}", f"{ours['cpu']:.1f}", f"{ours['peak'] / 2**20:.0f}", f"{ours['faults']:.0f}"]
+        if theirs:
+            cells += [f"{theirs['wall']:.1f}", f"{theirs['cpu']:.1f}", f"{theirs['peak'] / 2**20:.0f}"]
+            cells.append(f"{theirs['wall'] / ours['wall']:.1f}x")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

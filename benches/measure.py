@@ -1,0 +1,67 @@
+"""A command's wall time, processor time, memory and page faults, its child processes included."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import threading
+import time
+from dataclasses import dataclass
+
+import psutil
+
+EVERY = 0.02
+"""Seconds between samples of memory."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run of a command."""
+
+    wall: float  # seconds
+    cpu: float  # seconds, user and system
+    peak: int  # bytes, the most that all processes together held
+    faults: int  # page faults without reading a disk
+    output: str
+
+
+def measure(command: list[str], environment: dict[str, str] | None = None) -> Measured:
+    """Run a command to its end. Raises RuntimeError with its error output if it fails."""
+    began = time.monotonic()
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}
+    )
+    peak = 0
+
+    def watch() -> None:
+        nonlocal peak
+        while process.returncode is None:
+            peak = max(peak, _tree_memory(process.pid))
+            time.sleep(EVERY)
+
+    texts: list[str] = []
+    readers = [
+        threading.Thread(target=lambda pipe=pipe: texts.append(pipe.read()))
+        for pipe in (process.stdout, process.stderr)
+    ]
+    for thread in (watcher := threading.Thread(target=watch), *readers):
+        thread.start()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    wall = time.monotonic() - began
+    for thread in (watcher, *readers):
+        thread.join()
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{''.join(texts)}")
+    return Measured(wall, usage.ru_utime + usage.ru_stime, peak, usage.ru_minflt, "".join(texts))
+
+
+def _tree_memory(pid: int) -> int:
+    total = 0
+    with contextlib.suppress(psutil.Error):
+        root = psutil.Process(pid)
+        for process in (root, *root.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                total += process.memory_info().rss
+    return total
