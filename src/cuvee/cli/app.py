@@ -34,12 +34,11 @@ def _version(value: bool) -> None:
 def options(
     *,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print results and errors only.")] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
 ) -> None:
     del version
-    settings.quiet, settings.verbose, settings.debug = quiet, verbose, debug
+    settings.quiet, settings.debug = quiet, debug
 
 
 def main() -> None:

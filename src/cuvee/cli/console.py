@@ -24,7 +24,6 @@ class Settings:
     """Options before the command."""
 
     quiet: bool = False
-    verbose: bool = False
     debug: bool = False
 
 

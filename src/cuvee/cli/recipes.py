@@ -20,14 +20,19 @@ def init(
     models: Annotated[list[str], typer.Argument(help="The models to merge.")],
     *,
     base: Base = None,
-    method: Annotated[str, typer.Option("-m", "--method", help="Merge method.")] = "ties",
+    method: Annotated[
+        str | None,
+        typer.Option("-m", "--method", help="Merge method. Default: ties with a base, else linear.", show_default=False),
+    ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="File to write; else it is printed.")] = None,
 ) -> None:
-    """Write a commented recipe that merges these models."""
+    """Write a commented recipe that merges these models. Raises CuveeError where the method cannot merge them."""
     from cuvee.core import CuveeError
+    from cuvee.recipe import Recipe
     from cuvee.recipe.template import commented
 
-    text = commented(models, base, method)
+    text = commented(models, base, method or ("ties" if base else "linear"))
+    Recipe.from_yaml(text)
     if out is None:
         typer.echo(text, nl=False)
         return

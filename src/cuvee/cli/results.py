@@ -1,4 +1,4 @@
-"""`cuvee verify`: is a merge what it says it is?"""
+"""`cuvee verify` and `cuvee report`: look at finished merges."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from cuvee.cli.console import byte_progress, print_json, put, say
 
 def register(app: typer.Typer) -> None:
     app.command()(verify)
+    app.command()(report)
 
 
 def verify(
@@ -46,3 +47,11 @@ def _tell(verdict: Any) -> None:
     told = f"{len(verdict.faults)} faults" if verdict.faults else "all as written"
     kind = "bitwise" if verdict.bitwise else "to one rounding step"
     put(f"{told}: {verdict.chunks} chunks hashed, {verdict.repeated} computed again, {kind}")
+
+
+def report(out: Annotated[Path, typer.Argument(help="Folder of a merge by cuvee.")]) -> None:
+    """Write OUT/report.html: the merge, its models and how far each layer is from the base. Reads every model once."""
+    from cuvee.report.merge import write_report
+
+    path = write_report(out, lambda label: say(f"reading {label}"))
+    put(str(path))

@@ -48,7 +48,8 @@ def recipe_from(
         if base or method or parameters:
             raise CuveeError("--base, --method and -p describe a merge without a recipe; edit the recipe instead.")
         recipe = Recipe.load(Path(models[0]))
-        changes = {key: value for key, value in (("seed", seed), ("dtype", dtype)) if value is not None}
+        changes: dict[str, Any] = {} if seed is None else {"seed": seed}
+        changes |= {} if dtype is None else {"dtype": dtype, "out_dtype": None}
         return recipe.model_copy(update=changes)
     shared, own = _parameters(parameters or [], len(models))
     described: dict[str, Any] = {
@@ -74,11 +75,14 @@ def _parameters(given: list[str], count: int) -> tuple[dict[str, Any], list[dict
     own: list[dict[str, Any]] = [{} for _ in range(count)]
     for text in given:
         name, equals, value = text.partition("=")
-        if not equals:
+        if not equals or not name.strip():
             raise CuveeError(f"-p {text}: write NAME=VALUE.")
         name, _, position = name.partition(".")
         if position and not (position.isdigit() and 1 <= int(position) <= count):
             raise CuveeError(f"-p {text}: there is no model {position}; they count from 1 to {count}.")
         target = own[int(position) - 1] if position else shared
-        target[name.strip()] = yaml.safe_load(value)
+        try:
+            target[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise CuveeError(f"-p {text}: the value is not YAML; a gradient is [0.2, 0.8].") from None
     return shared, own

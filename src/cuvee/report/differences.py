@@ -8,8 +8,12 @@ from math import sqrt
 
 import torch
 
-from cuvee.core import CHUNK, Checkpoint
+from cuvee.core import Checkpoint
+from cuvee.kernels.process import settled
 from cuvee.store.anatomy import match_names, split_layer
+
+PIECE = 1 << 18
+"""Entries that are read at once."""
 
 
 @dataclass
@@ -75,8 +79,10 @@ def compare(a: Checkpoint, b: Checkpoint) -> Differences:
     taken = set(names.values())
     misfits = [name for name, other in names.items() if a.spec(name).shape != b.spec(other).shape]
     shared = [name for name in names if name not in misfits and not a.spec(name).dtype.is_complex]
+    with settled():
+        tensors = [_distance(a, name, b, names[name]) for name in shared]
     return Differences(
-        tensors=[_distance(a, name, b, names[name]) for name in shared],
+        tensors=tensors,
         only_a=[name for name in a.names() if name not in names],
         only_b=[name for name in b.names() if name not in taken],
         misfits=misfits,
@@ -86,8 +92,8 @@ def compare(a: Checkpoint, b: Checkpoint) -> Differences:
 def _distance(a: Checkpoint, name: str, b: Checkpoint, other: str) -> Distance:
     size = a.spec(name).numel
     found = Distance(name, size)
-    for start in range(0, size, CHUNK):
-        span = (start, min(start + CHUNK, size))
+    for start in range(0, size, PIECE):
+        span = (start, min(start + PIECE, size))
         x, y = a.read(name, span).to(torch.float64), b.read(other, span).to(torch.float64)
         found.aa += (x * x).sum().item()
         found.bb += (y * y).sum().item()
