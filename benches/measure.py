@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -22,6 +23,8 @@ class Measured:
     wall: float  # seconds
     cpu: float  # seconds, user and system
     peak: int  # bytes, the most that all processes together held
+    anonymous: int  # bytes of it that are no pages of files, where the kernel tells
+    largest: int  # bytes, the most that one process held
     faults: int  # page faults without reading a disk
     output: str
 
@@ -32,12 +35,11 @@ def measure(command: list[str], environment: dict[str, str] | None = None) -> Me
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}
     )
-    peak = 0
+    peaks = [0, 0, 0]
 
     def watch() -> None:
-        nonlocal peak
         while process.returncode is None:
-            peak = max(peak, _tree_memory(process.pid))
+            peaks[:] = map(max, peaks, _tree_memory(process.pid))
             time.sleep(EVERY)
 
     texts: list[str] = []
@@ -54,14 +56,23 @@ def measure(command: list[str], environment: dict[str, str] | None = None) -> Me
         thread.join()
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{''.join(texts)}")
-    return Measured(wall, usage.ru_utime + usage.ru_stime, peak, usage.ru_minflt, "".join(texts))
+    return Measured(wall, usage.ru_utime + usage.ru_stime, *peaks, usage.ru_minflt, "".join(texts))
 
 
-def _tree_memory(pid: int) -> int:
-    total = 0
+def _tree_memory(pid: int) -> tuple[int, int, int]:
+    """Resident bytes of a process tree, the anonymous and shared part of them, and its largest process's."""
+    resident, anonymous = [0], 0
     with contextlib.suppress(psutil.Error):
         root = psutil.Process(pid)
         for process in (root, *root.children(recursive=True)):
-            with contextlib.suppress(psutil.Error):
-                total += process.memory_info().rss
-    return total
+            with contextlib.suppress(psutil.Error, OSError):
+                resident.append(process.memory_info().rss)
+                anonymous += _anonymous(process.pid)
+    return sum(resident), anonymous, max(resident)
+
+
+def _anonymous(pid: int) -> int:
+    """Bytes that Linux counts as anonymous or shared memory; 0 elsewhere."""
+    status = Path(f"/proc/{pid}/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith(("RssAnon", "RssShmem")))

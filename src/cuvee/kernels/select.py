@@ -9,6 +9,9 @@ from torch import Tensor
 DIGIT = 16
 """Bits that one histogram resolves."""
 
+GROUP = 256
+"""Bins that are first looked at together."""
+
 
 def patterns(values: Tensor) -> Tensor:
     """Bit patterns of non-negative floats as integers: they sort as the values do."""
@@ -34,6 +37,13 @@ def histogram(keys: Tensor, shift: int, prefix: int | None) -> np.ndarray:
 
 def bin_from_top(counts: np.ndarray, rank: int) -> tuple[int, int]:
     """The bin that holds the entry of the given rank from the top (1 = largest), and its rank inside that bin."""
+    groups = counts.reshape(-1, GROUP)
+    group, rank = _from_top(groups.sum(axis=1), rank)
+    at, rank = _from_top(groups[group], rank)
+    return group * GROUP + at, rank
+
+
+def _from_top(counts: np.ndarray, rank: int) -> tuple[int, int]:
     above = np.cumsum(counts[::-1])
     at = int(np.searchsorted(above, rank))
     return len(counts) - 1 - at, rank - int(above[at - 1] if at else 0)
