@@ -21,8 +21,7 @@ def init(
     *,
     base: Base = None,
     method: Annotated[
-        str | None,
-        typer.Option("-m", "--method", help="Merge method. Default: ties with a base, else linear.", show_default=False),
+        str | None, typer.Option("-m", "--method", help="Default: ties with a base, else linear.", show_default=False)
     ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="File to write; else it is printed.")] = None,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ class Journal:
                 "  --overwrite starts anew."
             )
         self.done = {(line["tensor"], line["chunk"]): line for line in lines[1:] if "tensor" in line}
-        self._file = self.path.open("a", encoding="utf-8")
+        self._file = self.path.open("a" if lines else "w", encoding="utf-8")
         if lines:
             self._file.write("\n")
         else:
@@ -42,7 +43,8 @@ class Journal:
         self.done.pop((tensor, chunk))
 
     def close(self) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # a line that the disk has no room for: its chunk is done again
+            self._file.close()
 
     def _write(self, line: dict[str, Any]) -> None:
         self._file.write(json.dumps(line) + "\n")

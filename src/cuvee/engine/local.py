@@ -23,6 +23,7 @@ from cuvee.kernels.process import settled
 from cuvee.plan.memory import Room
 from cuvee.plan.plan import Output, Plan, Shard
 from cuvee.store import writer as files
+from cuvee.store.memory import StateDict
 
 AHEAD = 3
 """Tasks that a worker process holds at once, so that it never waits for the next."""
@@ -55,7 +56,8 @@ def execute(
 ) -> Outcome:
     """Write all shards of a plan into a folder; go on where an earlier run of the same plan stopped.
 
-    The folder is left resumable whatever happens: Ctrl-C, a full disk, a fault in an input, a kill. Raises CuveeError.
+    The folder is left resumable whatever happens: Ctrl-C, a full disk, a fault in an input, a kill. Raises CuveeError,
+    and OSError for a disk that fails.
     """
     began = time.monotonic()
     journal = Journal(folder, plan.hash)
@@ -64,8 +66,8 @@ def execute(
         missing = sum(s.size for s in plan.shards if not (folder / s.file).exists() and not _part_is_full(folder, s))
         files.check_space(folder, missing)
         files.create(folder, plan.shards)
-        run_ = _Run(plan, folder, room, journal, allow_nonfinite, progress)
-        with _stop_signals(), settled():
+        with _stop_signals(), settled(), files.Writer(folder, plan.shards) as writer:
+            run_ = _Run(plan, folder, room, journal, writer, allow_nonfinite, progress)
             run_.work(workers if _total_bytes(plan) > SMALL and _can_spread(plan) else 1)
         for shard in plan.shards:
             files.seal(folder, shard)
@@ -73,8 +75,6 @@ def execute(
         raise CuveeError(
             f"Stopped. The same command goes on from here ({len(journal.done)} chunks are done)."
         ) from None
-    except OSError as error:
-        raise CuveeError(f"{folder}: {error.strerror or error}. The same command goes on from here.") from None
     finally:
         journal.close()
     digests = {o.name: [journal.done[o.name, c]["hash"] for c in range(len(o.grid.chunks()))] for o in plan.outputs}
@@ -84,12 +84,18 @@ def execute(
 
 class _Run:
     def __init__(
-        self, plan: Plan, folder: Path, room: Room, journal: Journal, allow_nonfinite: bool, progress: Progress | None
+        self,
+        plan: Plan,
+        folder: Path,
+        room: Room,
+        journal: Journal,
+        writer: files.Writer,
+        allow_nonfinite: bool,
+        progress: Progress | None,
     ) -> None:
-        self.plan, self.folder, self.room, self.journal = plan, folder, room, journal
+        self.plan, self.folder, self.room, self.journal, self.writer = plan, folder, room, journal, writer
         self.allow_nonfinite, self.progress = allow_nonfinite, progress
         self.bench = Bench(plan, room, allow_nonfinite=allow_nonfinite)
-        self.writer = files.Writer(folder, plan.shards)
         self.schedule = Schedule(plan, self.bench, lambda output, chunk: (output.name, chunk) in journal.done)
         self.total = sum(o.spec.nbytes for o in plan.outputs)
         self.done = sum(
@@ -99,9 +105,11 @@ class _Run:
     def work(self, workers: int) -> None:
         """Hand tasks to worker processes, and take some here, until all is written."""
         setup = set_up(self.plan, self.room, self.folder, allow_nonfinite=self.allow_nonfinite) if workers > 1 else b""
-        helpers = [Worker(setup) for _ in range(workers - 1)]
+        helpers: list[Worker] = []
         self._tell()
         try:
+            for _ in range(workers - 1):
+                helpers.append(Worker(setup))
             while True:
                 for helper in helpers:
                     self._feed(helper)
@@ -200,7 +208,7 @@ def _can_spread(plan: Plan) -> bool:
     from cuvee.plan.provenance import methods_of
 
     importable = all(m.function.__module__ != "__main__" for m in methods_of(plan.outputs).values())
-    return importable and not any("memory" in str(c.identity()) for c in plan.checkpoints)
+    return importable and not any(isinstance(c, StateDict) for c in plan.checkpoints)
 
 
 @contextlib.contextmanager

@@ -26,21 +26,26 @@ MANIFEST = "cuvee.json"
 def claimed(folder: Path, plan: Plan, *, overwrite: bool) -> Iterator[bool]:
     """Hold an output folder for a run. Gives True when it holds this very merge, complete.
 
-    Raises CuveeError when the folder is an input, holds something else, or another run holds it.
+    Raises CuveeError when the folder is an input, holds something else, or another run holds it; and in place of an
+    OSError of the run.
     """
     for checkpoint in plan.checkpoints:
-        if checkpoint.folder and folder.exists() and checkpoint.folder.exists() and checkpoint.folder.samefile(folder):
+        if checkpoint.folder and folder.exists() and any(_is(path, folder) for path in _folders(checkpoint.identity())):
             raise CuveeError(f"{folder} is an input of the merge ({checkpoint.label}): write elsewhere.")
     if folder.exists() and not folder.is_dir():
         raise CuveeError(f"{folder} is a file: the output is a folder.")
     held = read_manifest(folder)
-    if held is not None and held.get("plan") == plan.hash and not overwrite and _whole(folder, plan):
+    if held is not None and not overwrite:
+        if held.get("plan") != plan.hash:
+            raise CuveeError(
+                f"{folder} holds a finished merge of another recipe or other inputs. --overwrite replaces it."
+            )
+        if (lost := _lost(folder, plan)) is not None:
+            raise CuveeError(f"{folder} holds this merge, but {lost} is gone or cut short. --overwrite makes it anew.")
         yield True
         return
-    ours = held is not None or (folder / STATE).exists()
-    if folder.exists() and any(folder.iterdir()) and not overwrite and (held is not None or not ours):
-        told = "holds a finished merge of another recipe or other inputs" if held is not None else "is not empty"
-        raise CuveeError(f"{folder} {told}. --overwrite replaces it.")
+    if folder.exists() and any(folder.iterdir()) and not overwrite and not (folder / STATE).exists():
+        raise CuveeError(f"{folder} is not empty. --overwrite replaces what a merge writes there.")
     try:
         (folder / STATE).mkdir(parents=True, exist_ok=True)
         lock = (folder / STATE / "lock").open("w")
@@ -51,9 +56,12 @@ def claimed(folder: Path, plan: Plan, *, overwrite: bool) -> Iterator[bool]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise CuveeError(f"Another run is writing {folder}.") from None
-        if overwrite:
-            _empty(folder)
-        yield False
+        try:
+            if overwrite:
+                _empty(folder)
+            yield False
+        except OSError as error:
+            raise CuveeError(f"{folder}: {error.strerror or error}. The same command goes on from here.") from None
 
 
 def commit(folder: Path, plan: Plan, outcome: Outcome, texts: Mapping[str, str]) -> None:
@@ -90,8 +98,23 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else None
 
 
-def _whole(folder: Path, plan: Plan) -> bool:
-    return all((folder / s.file).is_file() and (folder / s.file).stat().st_size == s.size for s in plan.shards)
+def _folders(identity: Mapping[str, Any]) -> Iterator[Path]:
+    """Where a checkpoint's files are, an adapter's among them."""
+    for key, value in identity.items():
+        if key == "path":
+            yield Path(value)
+        elif isinstance(value, Mapping):
+            yield from _folders(value)
+
+
+def _is(path: Path, folder: Path) -> bool:
+    return path.exists() and path.samefile(folder)
+
+
+def _lost(folder: Path, plan: Plan) -> str | None:
+    """A shard of a finished merge that is not there in full."""
+    sizes = {path.name: path.stat().st_size for path in folder.glob("*.safetensors")}
+    return next((shard.file for shard in plan.shards if sizes.get(shard.file) != shard.size), None)
 
 
 def _empty(folder: Path) -> None:

@@ -38,7 +38,7 @@ class Written(NamedTuple):
 class Done(NamedTuple):
     """What a task found or wrote."""
 
-    task: Task
+    task: Task  # without its statistics
     states: dict[str, Any]
     statistics: Statistics  # of the tensor's own steps, when the task ran them
     written: list[Written]
@@ -54,20 +54,21 @@ def run(task: Task, bench: Bench, writer: Writer) -> Done | Failed:
     """Do a task. Faults that a person can act on come back as `Failed`; others are raised."""
     output = bench.plan.outputs[task.output]
     statistics: Statistics = dict(task.statistics)
+    answered = task._replace(statistics={})
     try:
         if task.whole:
             bench.settle(output, statistics, len(output.steps) if task.at is None else task.at)
         learned = {k: known for k, known in statistics.items() if k[2] is not None and k not in task.statistics}
         if task.at is not None:
             states = bench.gather(output, statistics, task.at, range(*task.chunks))
-            return Done(task, states, learned, [])
+            return Done(answered, states, learned, [])
         written = []
         for chunk in range(*task.chunks):
             data, bad = bench.make(output, statistics, chunk)
             start, _ = output.grid.chunks()[chunk]
             writer.write(output.shard, output.offset + start * output.spec.dtype.itemsize, data)
             written.append(Written(chunk, xxhash.xxh3_128_hexdigest(data), bad))
-        return Done(task, {}, {}, written)
+        return Done(answered, {}, {}, written)
     except CuveeError as error:
         return Failed(str(error))
     except OSError as error:

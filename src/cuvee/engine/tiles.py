@@ -80,12 +80,20 @@ class Bench:
     def _count_bad(self, output: Output, part: Tensor) -> int:
         if self.allow_nonfinite:
             return int((~torch.isfinite(part.float())).sum())
-        culprits = [leaf for leaf, (_, values) in self._held.items() if not bool(torch.isfinite(values).all())]
-        labels = [f"{self.plan.checkpoints[leaf.checkpoint].label} ({leaf.name})" for leaf in culprits]
+        labels = [f"{self.plan.checkpoints[leaf.checkpoint].label} ({leaf.name})" for leaf in self._culprits(output)]
         kind = dtype_name(output.spec.dtype)
         why = f"it comes from {', '.join(labels)}" if labels else f"the inputs are finite, the result is beyond {kind}"
         hint = "--allow-nonfinite goes on and lists such tensors."
         raise CuveeError(f"{output.name}: the merge gives NaN or infinity; {why}.\n  {hint}")
+
+    def _culprits(self, output: Output) -> list[Leaf]:
+        """Inputs that are not finite: in the tile at hand, or else anywhere, since statistics carry it to all tiles."""
+        here = [leaf for leaf, (_, values) in self._held.items() if not bool(torch.isfinite(values).all())]
+        return here or [leaf for leaf in output.leaves if not self._whole_is_finite(leaf, output)]
+
+    def _whole_is_finite(self, leaf: Leaf, output: Output) -> bool:
+        tiles = self.tiles(output, range(len(output.grid.chunks())))
+        return all(bool(torch.isfinite(self._load(leaf, tile, 0, output.compute)).all()) for tile in tiles)
 
     def _load(self, leaf: Leaf, tile: Tile, slot: int, dtype: torch.dtype) -> Tensor:
         source = self.plan.checkpoints[leaf.checkpoint]

@@ -6,14 +6,16 @@ pickles: the connection's own would move tensors through shared memory.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
-import signal
 import subprocess
 import sys
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 
 from cuvee.engine.tasks import Done, Failed, Task, run
 from cuvee.engine.tiles import Bench
@@ -30,16 +32,20 @@ class Worker:
         self.connection, theirs = Pipe()
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "cuvee.engine.worker", str(theirs.fileno())]
-        self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL)
+        # A session of its own: Ctrl-C in the terminal is for the main process alone.
+        self.process = subprocess.Popen(
+            command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL, start_new_session=True
+        )
         theirs.close()
         self.waiting = 0
-        self._setup: bytes | None = setup
+        self._outbox: SimpleQueue[bytes | None] = SimpleQueue()
+        self._outbox.put(setup)
+        self._sender = Thread(target=self._post, daemon=True)
+        self._sender.start()
 
     def send(self, task: Task) -> None:
-        if self._setup is not None:
-            self.connection.send_bytes(self._setup)
-            self._setup = None
-        self.connection.send_bytes(pickle.dumps(task))
+        """Give a task, without waiting for the worker to take it."""
+        self._outbox.put(pickle.dumps(task))
         self.waiting += 1
 
     def receive(self) -> Done | Failed:
@@ -49,9 +55,17 @@ class Worker:
         return answer
 
     def stop(self) -> None:
-        self.connection.close()
-        self.process.terminate()
+        self._outbox.put(None)
+        self.process.kill()
         self.process.wait()
+        self._sender.join()
+        self.connection.close()
+
+    def _post(self) -> None:
+        """Send from a thread: the worker may itself be waiting for its answer to be taken, and both would wait on."""
+        with contextlib.suppress(OSError):  # the worker died: `receive` tells
+            while (message := self._outbox.get()) is not None:
+                self.connection.send_bytes(message)
 
 
 def set_up(plan: Plan, room: Room, folder: Path, *, allow_nonfinite: bool) -> bytes:
@@ -60,7 +74,6 @@ def set_up(plan: Plan, room: Room, folder: Path, *, allow_nonfinite: bool) -> by
 
 
 def main(fd: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = Connection(fd)
     try:
         plan, room, folder, allow_nonfinite = pickle.loads(connection.recv_bytes())

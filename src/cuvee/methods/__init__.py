@@ -33,6 +33,8 @@ def method(
     base: str | None = None,
     symmetric: bool = False,
     average: bool = False,
+    neutral: Mapping[str, Any] | None = None,
+    homogeneous: bool = True,
 ) -> Callable[[Callable[..., Tensor]], Method]:
     """Register a function as the merge method of its name.
 
@@ -41,6 +43,8 @@ def method(
     models: least and most number of models beside the base (None = any number).
     base: "optional" where the method works with or without one; else the signature tells.
     symmetric: the order of models does not matter. average: equal models give that model.
+    neutral: parameters that, the rest at their defaults, give a single model back as it is.
+    homogeneous: the merge grows and changes sign with its inputs.
     Raises CuveeError if another function has the name already.
     """
 
@@ -54,6 +58,8 @@ def method(
             base=base,
             symmetric=symmetric,
             average=average,
+            neutral=neutral,
+            homogeneous=homogeneous,
         )
         held = _registered.get(made.name)
         if held is not None and held.function.__module__ != function.__module__:

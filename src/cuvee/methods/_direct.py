@@ -31,7 +31,8 @@ def _merge(
     count = len(given) - with_base
     check_counts(method, count, with_base)
     values = resolve(method, count + (with_base and method.base == "ordinary"), params)
-    calls = {name: _call(method, name, given, with_base, values, seed) for name in sorted(given[0])}
+    full = [name for name in sorted(given[0]) if given[0][name].numel()]
+    calls = {name: _call(method, name, given, with_base, values, seed) for name in full}
     statistics: Statistics = {}
     evaluators = {name: _evaluator(call, i, given, statistics) for i, (name, call) in enumerate(calls.items())}
     for at in range(max((len(steps(call)) for call in calls.values()), default=0)):
@@ -46,9 +47,12 @@ def _merge(
                 states = [first]
             for evaluator, step, state in states:
                 evaluator.close(step, state)
-    return {
+    merged = {
         name: evaluators[name].value(call, _tile(i, call)).reshape(-1)[: call.size].reshape(call.shape)
         for i, (name, call) in enumerate(calls.items())
+    }
+    return {
+        name: merged[name] if name in merged else tensor.to(_dtype(name, given)) for name, tensor in given[0].items()
     }
 
 
@@ -117,11 +121,14 @@ def _tile(order: int, call: Call) -> Tile:
 
 
 def _evaluator(call: Call, order: int, given: Sequence[Mapping[str, Tensor]], statistics: Statistics) -> Evaluator:
-    dtypes = [tensors[call.key.name].dtype for tensors in given]
-    dtype = reduce(torch.promote_types, dtypes, torch.float32)
+    dtype = _dtype(call.key.name, given)
 
     def read(leaf: Leaf, tile: Tile) -> Tensor:
         flat = given[leaf.checkpoint][leaf.name].to(dtype).reshape(-1)
         return pad(flat, (0, padded(tile) - flat.numel())).view(tile.grid.view)
 
     return Evaluator(order, dtype, read, statistics)
+
+
+def _dtype(name: str, given: Sequence[Mapping[str, Tensor]]) -> torch.dtype:
+    return reduce(torch.promote_types, [tensors[name].dtype for tensors in given], torch.float32)

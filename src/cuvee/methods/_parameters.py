@@ -28,6 +28,7 @@ class Bounds:
     le: float | None = None
     gt: float | None = None
     lt: float | None = None
+    scaled: bool = False
 
     def words(self) -> str:
         """The limits as a person says them."""
@@ -46,9 +47,13 @@ def param(
     le: float | None = None,
     gt: float | None = None,
     lt: float | None = None,
+    scaled: bool = False,
 ) -> Any:
-    """Declare a parameter in a method's signature: its default (none = required), meaning and bounds."""
-    return Bounds(default, help, ge, le, gt, lt)
+    """Declare a parameter in a method's signature: its default (none = required), meaning and bounds.
+
+    scaled: it is measured in the unit of the tensors' entries, so that it grows with them.
+    """
+    return Bounds(default, help, ge, le, gt, lt, scaled)
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,8 @@ class Method:
     most: int | None
     symmetric: bool
     average: bool
+    neutral: Mapping[str, Any] | None
+    homogeneous: bool
     _grain: str | Callable[[Mapping[str, Any]], str] = field(repr=False)
 
     @property
@@ -127,6 +129,8 @@ def build(
     base: str | None = None,
     symmetric: bool = False,
     average: bool = False,
+    neutral: Mapping[str, Any] | None = None,
+    homogeneous: bool = True,
 ) -> Method:
     stats, params, inputs = read_signature(function)
     wanted = inputs | {name for fold in stats.values() for name in asks(fold.of)}
@@ -143,5 +147,7 @@ def build(
         most=models[1],
         symmetric=symmetric,
         average=average,
+        neutral=neutral,
+        homogeneous=homogeneous,
         _grain=grain,
     )

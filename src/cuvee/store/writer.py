@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -37,14 +36,24 @@ def create(folder: Path, shards: Sequence[Shard]) -> None:
 
 
 class Writer:
-    """Positioned writes into shards that exist; opened when first needed."""
+    """Positioned writes into shards that exist; each is opened when first needed, and closed with the writer."""
 
     def __init__(self, folder: Path, shards: Sequence[Shard]) -> None:
         self._folder, self._shards = folder, shards
-        self._open = cache(self._open_shard)
+        self._opened: dict[int, int] = {}
 
-    def _open_shard(self, shard: int) -> int:
-        return os.open(self._folder / (self._shards[shard].file + PART), os.O_WRONLY | getattr(os, "O_CLOEXEC", 0))
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._opened:
+            os.close(self._opened.popitem()[1])
+
+    def _open(self, shard: int) -> int:
+        if shard not in self._opened:
+            path = self._folder / (self._shards[shard].file + PART)
+            self._opened[shard] = os.open(path, os.O_WRONLY | getattr(os, "O_CLOEXEC", 0))
+        return self._opened[shard]
 
     def write(self, shard: int, offset: int, data: bytes | bytearray) -> None:
         """Put bytes at their place. Raises OSError, for instance when the disk is full."""

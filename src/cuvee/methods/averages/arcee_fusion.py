@@ -33,6 +33,7 @@ def quartiles(size: int) -> list[int]:
     formula="base + change where |change| x KL of the softmaxed rows is at least median + 1.5 x interquartile range",
     grain="row",
     models=(1, 1),
+    homogeneous=False,
 )
 def arcee_fusion(
     base: Tensor,

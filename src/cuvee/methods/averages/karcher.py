@@ -21,6 +21,7 @@ def vectors(models: Tensors) -> Tensors:
     formula="the point of the sphere with the least sum of squared angles to the models, times their mean length",
     symmetric=True,
     average=True,
+    neutral={},
 )
 def karcher(
     models: Tensors,

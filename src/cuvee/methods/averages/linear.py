@@ -13,6 +13,7 @@ from cuvee.methods._parts import total, weighted
     formula="sum of weight x model, divided by the sum of weights unless normalize is off",
     symmetric=True,
     average=True,
+    neutral={},
 )
 def linear(
     models: Tensors,

@@ -19,6 +19,7 @@ from cuvee.methods._parts import from_base, total, weighted
     base="optional",
     symmetric=True,
     average=True,
+    neutral={},
 )
 def multislerp(
     base: Tensor | None,

@@ -7,7 +7,7 @@ from torch import Tensor
 from cuvee.methods import PerModel, Tensors, method, param
 
 
-@method(paper="mergekit", formula="scale x model", models=(1, 1), average=True)
+@method(paper="mergekit", formula="scale x model", models=(1, 1), average=True, neutral={})
 def passthrough(
     models: Tensors,
     *,

@@ -23,6 +23,7 @@ def both(base: Tensor, models: Tensors) -> Tensors:
     paper="doi:10.1145/325165.325242",
     formula="(sin((1 - t) angle) x base + sin(t angle) x model) / sin(angle); a straight line when nearly parallel",
     models=(1, 1),
+    neutral={"t": 1},
 )
 def slerp(
     base: Tensor,

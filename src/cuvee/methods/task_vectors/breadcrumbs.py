@@ -16,6 +16,7 @@ from cuvee.methods._parts import add_up, magnitudes, middle, middle_ends, middle
     formula="base + lambda x sum of weight x change, without the largest and the smallest changes",
     grain=lambda p: "row" if p["scope"] == "row" else "element",
     symmetric=True,
+    neutral={"gamma": 0},
 )
 def breadcrumbs(
     base: Tensor,

@@ -16,6 +16,7 @@ from cuvee.methods._parts import fuse, magnitudes, middle, middle_ends, middle_n
     formula="base + lambda x sum, over the models that agree with the elected sign, of middling changes",
     grain=lambda p: "row" if p["scope"] == "row" else "element",
     symmetric=True,
+    neutral={"gamma": 0},
 )
 def breadcrumbs_ties(
     base: Tensor,

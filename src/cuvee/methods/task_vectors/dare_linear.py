@@ -14,6 +14,7 @@ from cuvee.methods._parts import Bits, add_up, by_norm, keep_at_random, random_n
 @method(
     paper="arXiv:2311.03099",
     formula="base + lambda x sum of weight x change, each entry dropped at random",
+    neutral={},
 )
 def dare_linear(
     base: Tensor,

@@ -14,6 +14,7 @@ from cuvee.methods._parts import Bits, by_norm, fuse, keep_at_random, random_nor
 @method(
     paper="arXiv:2311.03099",
     formula="base + lambda x sum, over the models that agree with the elected sign, of changes dropped at random",
+    neutral={},
 )
 def dare_ties(
     base: Tensor,

@@ -15,6 +15,7 @@ from cuvee.methods._parts import Bits, by_norm, fuse, keep_at_random, keep_by_ra
     paper="arXiv:2406.11617",
     formula="base + lambda x mean, over the models that agree with the elected sign, of changes dropped by rank",
     grain=lambda p: "row" if p["scope"] == "row" else "matrix",
+    neutral={},
 )
 def della(
     base: Tensor,

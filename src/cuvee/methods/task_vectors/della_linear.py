@@ -15,6 +15,7 @@ from cuvee.methods._parts import Bits, add_up, by_norm, keep_at_random, keep_by_
     paper="arXiv:2406.11617",
     formula="base + lambda x sum of weight x change, each entry dropped by its rank",
     grain=lambda p: "row" if p["scope"] == "row" else "matrix",
+    neutral={},
 )
 def della_linear(
     base: Tensor,

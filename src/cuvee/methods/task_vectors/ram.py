@@ -12,12 +12,13 @@ from cuvee.methods._parts import owners, total
     paper="Behavior Knowledge Merge in Reinforced Agentic Models",
     formula="base + mean of the changes, over the models that changed the entry by more than epsilon",
     symmetric=True,
+    neutral={"epsilon": 0},
 )
 def ram(
     base: Tensor,
     deltas: Tensors,
     *,
-    epsilon: Number = param(1e-5, "changes up to this size do not count", ge=0),
+    epsilon: Number = param(1e-5, "changes up to this size do not count", ge=0, scaled=True),
 ) -> Tensor:
     """Keep what one model alone changed, average what several changed."""
     kept, _, count = owners(deltas, epsilon)

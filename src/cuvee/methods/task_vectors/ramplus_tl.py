@@ -24,6 +24,7 @@ def overlap(deltas: Tensors, epsilon: Tensor) -> Tensors:
     paper="Behavior Knowledge Merge in Reinforced Agentic Models",
     formula="as ram, a model's unique changes x (1 + r x its shared entries / its unique ones, at most alpha)",
     symmetric=True,
+    neutral={"epsilon": 0},
 )
 def ramplus_tl(
     base: Tensor,
@@ -32,7 +33,7 @@ def ramplus_tl(
     *,
     r: Number = param(0.1, "how much larger to make unique changes, for each unit of overlap", ge=0),
     alpha: Number = param(0.2, "most overlap that counts", ge=0),
-    epsilon: Number = param(1e-5, "changes up to this size do not count", ge=0),
+    epsilon: Number = param(1e-5, "changes up to this size do not count", ge=0, scaled=True),
 ) -> Tensor:
     """Average what several models changed, and strengthen what one alone did to make up for the dilution."""
     kept, _, count = owners(deltas, epsilon)

@@ -42,6 +42,7 @@ def squares(deltas: Tensors, cut: Tensor) -> Tensors:
     paper="arXiv:2408.07990",
     formula="base + mean of the changes that agree on a sign, weighted by mean square, where models vary most",
     symmetric=True,
+    neutral={},
 )
 def sce(
     base: Tensor,

@@ -12,6 +12,7 @@ from cuvee.methods._parts import add_up, weighted
     paper="arXiv:2212.04089",
     formula="base + lambda x sum of weight x change",
     symmetric=True,
+    neutral={},
 )
 def task_arithmetic(
     base: Tensor,

@@ -32,6 +32,7 @@ def trimmed_norms(deltas: Tensors, cut: Tensors) -> Tensors:
     paper="arXiv:2306.01708",
     formula="base + lambda x mean, over the models that agree with the elected sign, of the largest changes",
     symmetric=True,
+    neutral={},
 )
 def ties(
     base: Tensor,

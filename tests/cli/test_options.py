@@ -1,0 +1,141 @@
+"""Every option of every command changes what happens (mergekit's --write-threads changed nothing: B1)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from cuvee.cli.app import app
+
+SEEN_ELSEWHERE = {
+    "--install-completion": "typer's own",
+    "--show-completion": "typer's own",
+    "--version": "test_cli.py",
+    "--quiet": "test_cli.py",
+    "--debug": "test_errors.py",
+    "merge --device": "test_errors.py: there is one device so far, the others are refused",
+    "merge --out": "test_cli.py",
+    "merge --json": "test_cli.py",
+    "merge --print-recipe": "test_cli.py",
+    "plan --json": "test_cli.py",
+    "plan --tensors": "test_cli.py",
+    "methods --json": "test_cli.py",
+    "inspect --json": "test_cli.py",
+    "inspect --tensors": "test_cli.py",
+    "diff --json": "test_cli.py",
+    "diff --plot": "test_cli.py",
+    "diff --tensors": "test_cli.py",
+    "verify --json": "test_cli.py",
+    "verify --sample": "test_cli.py",
+    "init --out": "test_cli.py",
+    "init --base": "test_cli.py",
+    "init --method": "test_cli.py",
+}
+RECIPE_OPTIONS = {
+    "--base": (("ft0", "ft1", "-m", "nuslerp"), "base"),
+    "--method": (("ft0", "ft1"), "karcher"),
+    "--parameter": (("ft0", "ft1"), "weight.1=2"),
+    "--dtype": (("ft0", "ft1"), "float16"),
+    "--seed": (("ft0", "-b", "base", "-m", "dare_linear", "-p", "density=0.5"), "1"),
+    "--shard-size": (("ft0", "ft1"), "9kB"),
+}
+"""Options of merge and plan, with models and a value that change the output."""
+
+HELD = {"--memory", "--workers", "--overwrite", "--allow-nonfinite", "--check-base", "--check"}
+"""Options that have a test of their own below."""
+
+
+def options() -> dict[str, list[str]]:
+    """All options: the command's, by their first long name."""
+    root = typer.main.get_command(app)
+    found = {"": root, **getattr(root, "commands", {})}
+    return {
+        f"{name} {long}".strip(): [*param.opts, *param.secondary_opts]
+        for name, command in found.items()
+        for param in command.params
+        for long in [next((opt for opt in param.opts if opt.startswith("--")), "")]
+        if long
+    }
+
+
+def test_each_option_has_a_test() -> None:
+    tested = {f"{command} {option}" for command in ("merge", "plan") for option in {*RECIPE_OPTIONS, *HELD}}
+    assert options().keys() - SEEN_ELSEWHERE.keys() - tested == set()
+    assert SEEN_ELSEWHERE.keys() <= options().keys()
+    assert not any(option in words for words in options().values() for option in ("-v", "--verbose"))
+
+
+@pytest.mark.parametrize("option", RECIPE_OPTIONS)
+def test_options_of_the_recipe_change_plan_and_output(option: str, cuvee: Callable[..., Any]) -> None:
+    models, value = RECIPE_OPTIONS[option]
+    more = (option, value)
+    hashes = [json.loads(cuvee("plan", *models, *each, "--json").out)["hash"] for each in ((), more)]
+    assert hashes[0] != hashes[1]
+    for folder, each in (("without", ()), ("with", more)):
+        assert cuvee("merge", *models, *each, "-o", folder).code == 0
+    found = [{p.name: p.read_bytes() for p in Path(out).glob("*.safetensors")} for out in ("without", "with")]
+    assert found[0] != found[1]
+
+
+def test_dtype_and_seed_go_before_a_recipes(cuvee: Callable[..., Any], here: Path) -> None:
+    text = "merge_method: linear\nmodels: [ft0, ft1]\ndtype: float32\nout_dtype: float16\nseed: 3\n"
+    (here / "recipe.yaml").write_text(text)
+    facts = json.loads(cuvee("plan", "recipe.yaml", "--dtype", "bfloat16", "--json").out)
+    assert facts["dtypes"] == {"bfloat16": 21}
+    assert "seed: 5" in cuvee("merge", "recipe.yaml", "--seed", 5, "--print-recipe").out
+
+
+def test_memory_and_workers_bound_a_merge(cuvee: Callable[..., Any]) -> None:
+    given = ("plan", "ft0", "ft1", "--json")
+    facts = json.loads(cuvee(*given, "--memory", "64MiB", "--workers", 3).out)
+    assert (facts["memory_bytes"], facts["workers"]) == (64 << 20, 3)
+    one = json.loads(cuvee(*given, "--workers", 1).out)
+    assert facts["peak_bytes"] == 3 * one["peak_bytes"]
+    tight = ("merge", "ft0", "ft1", "--memory", "100kB", "-o", "out", "--workers")
+    with pytest.raises(Exception, match=r"8 workers need --memory 1MiB"):
+        cuvee(*tight, 8)
+    assert cuvee(*tight, 1).code == 0
+
+
+def test_overwrite_replaces_an_earlier_merge_alone(cuvee: Callable[..., Any]) -> None:
+    cuvee("merge", "ft0", "ft1", "-o", "out")
+    Path("out/notes.txt").write_text("mine")
+    before = Path("out/model.safetensors").read_bytes()
+    other = ("merge", "ft0", "ft2", "-o", "out")
+    with pytest.raises(Exception, match=r"another recipe or other inputs\. --overwrite replaces it"):
+        cuvee(*other)
+    assert Path("out/model.safetensors").read_bytes() == before
+    assert cuvee(*other, "--overwrite").code == 0
+    assert Path("out/model.safetensors").read_bytes() != before
+    assert Path("out/notes.txt").read_text() == "mine"
+
+
+def test_allow_nonfinite_goes_on_and_says_so(cuvee: Callable[..., Any]) -> None:
+    given = ("merge", "ft0", "ft1", "-p", "weight=1e39", "-p", "normalize=false", "-o", "out")
+    with pytest.raises(Exception, match="NaN"):
+        cuvee(*given)
+    said = cuvee(*given, "--allow-nonfinite")
+    assert said.code == 0
+    assert "lm_head.weight: 512 entries are NaN or infinite" in said.err
+
+
+def test_check_base_tells_of_a_stranger(cuvee: Callable[..., Any], here: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    (here / "stranger").mkdir()
+    generator = torch.Generator().manual_seed(0)
+    held = load_file("base/model.safetensors")
+    strange = {name: torch.randn(each.shape, generator=generator) for name, each in held.items()}
+    save_file(strange, "stranger/model.safetensors", {"format": "pt"})
+    given = ("ft0", "-b", "stranger", "-m", "task_arithmetic")
+    said = "ft0 does not look like a fine-tune of stranger"
+    assert said in cuvee("merge", *given, "-o", "one").err
+    assert said not in cuvee("merge", *given, "-o", "two", "--no-check-base").err
+    assert said not in cuvee("plan", *given).err
+    assert said in cuvee("plan", *given, "--check").err

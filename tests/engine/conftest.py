@@ -1,0 +1,144 @@
+"""Models on disk, recipes for every method in the registry, and merges as the engine's tests need them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from cuvee import methods
+from cuvee.engine import local, output
+from cuvee.plan import Plan
+from cuvee.plan.memory import Room
+
+torch.set_num_threads(1)
+
+CODES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.int64: "I64",
+    torch.bool: "BOOL",
+}
+ENTRIES = {"density": 0.4, "select_topk": 0.4, "gamma": 0.05, "t": 0.3, "lambda": 0.75}
+"""Values that make a method do something, where its defaults would keep everything."""
+
+NOT_ALONE = {"nuslerp": {"nuslerp_row_wise": {"nuslerp_flatten": False}}}
+"""Choices that have an effect only beside another one."""
+
+
+@pytest.fixture(scope="session")
+def write_model() -> Callable[..., Path]:
+    """Writes a safetensors folder with its tensors in the order given, which the format's own library would sort."""
+
+    def write(folder: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any] | None = None) -> Path:
+        folder.mkdir(parents=True)
+        header, parts, at = {}, [], 0
+        for name, tensor in tensors.items():
+            raw = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+            offsets = [at, at + len(raw)]
+            header[name] = {"dtype": CODES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": offsets}
+            parts.append(raw)
+            at += len(raw)
+        text = json.dumps(header).encode()
+        (folder / "model.safetensors").write_bytes(b"".join([len(text).to_bytes(8, "little"), text, *parts]))
+        if config is not None:
+            (folder / "config.json").write_text(json.dumps(config))
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def recipe_for() -> Callable[..., dict[str, Any]]:
+    """A recipe that merges folders by any method of the registry, with as many of the models as it takes."""
+
+    def make(name: str, base: Path, experts: list[Path], **parameters: Any) -> dict[str, Any]:
+        method = methods.get(name)
+        chosen = {p.name: ENTRIES.get(p.name, 0.5) for p in method.params.values() if p.required or p.name in ENTRIES}
+        recipe = {
+            "merge_method": name,
+            "models": [{"model": str(path)} for path in experts[: method.most or len(experts)]],
+            "parameters": {**chosen, **parameters},
+        }
+        return recipe if method.base == "ordinary" else {**recipe, "base_model": str(base)}
+
+    return make
+
+
+def variants() -> list[Any]:
+    """(method, its static parameters) for each method of the registry and each choice that it offers."""
+    found = []
+    for name in methods.names():
+        found.append(pytest.param(name, {}, id=name))
+        for parameter in methods.get(name).params.values():
+            for choice in parameter.choices:
+                if choice != parameter.bounds.default:
+                    also = NOT_ALONE.get(name, {}).get(parameter.name, {})
+                    title = f"{name}-{parameter.name}={choice}"
+                    found.append(pytest.param(name, {parameter.name: choice, **also}, id=title))
+    return found
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Runs tests that ask for `method`, or for `method` and `choices`, with all that the registry holds."""
+    chosen = any("method" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    if "choices" in metafunc.fixturenames:
+        metafunc.parametrize(("method", "choices"), variants())
+    elif "method" in metafunc.fixturenames and not chosen:
+        metafunc.parametrize("method", methods.names())
+
+
+@pytest.fixture(scope="session")
+def execute() -> Callable[..., local.Outcome]:
+    """Carries out a plan in a given room, which `cuvee.merge` chooses by itself."""
+
+    def run(plan: Plan, out: Path, room: Room, workers: int = 1) -> local.Outcome:
+        with output.claimed(out, plan, overwrite=False) as complete:
+            assert not complete
+            outcome = local.execute(plan, out, room, workers)
+            output.commit(out, plan, outcome, {})
+        return outcome
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def contents() -> Callable[[Path], dict[str, bytes]]:
+    """All files under a folder."""
+
+    def read(folder: Path) -> dict[str, bytes]:
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def cuvee_command() -> Callable[..., list[str]]:
+    """The command line as a person calls it."""
+    return lambda *arguments: [sys.executable, "-m", "cuvee", *map(str, arguments)]
+
+
+@pytest.fixture(scope="session")
+def run_cuvee(cuvee_command: Callable[..., list[str]]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the command line to its end."""
+
+    def run(*arguments: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(cuvee_command(*arguments), capture_output=True, text=True, timeout=120, check=False)
+
+    return run
+
+
+@pytest.fixture
+def all_spawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Worker processes are started for the smallest merge."""
+    monkeypatch.setattr(local, "SMALL", 0)

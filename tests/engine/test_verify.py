@@ -1,0 +1,127 @@
+"""`verify` finds what is not as it was written, and what cannot be made again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from typer.testing import CliRunner
+
+import cuvee
+from cuvee import CuveeError, api
+from cuvee.cli.app import app
+from cuvee.engine.verify import Verdict, verify
+
+SHAPES = {"a.large": (2050, 2060), "b.small": (300, 7), "c.single": (1,)}
+"""The large one is two chunks."""
+
+
+@pytest.fixture(scope="module")
+def made(
+    tmp_path_factory: pytest.TempPathFactory, write_model: Callable[..., Path], recipe_for: Callable[..., Any]
+) -> Path:
+    """A folder with models and a merge of them."""
+    root = tmp_path_factory.mktemp("verify")
+    for number in range(3):
+        draw = torch.Generator().manual_seed(number)
+        tensors = {name: torch.randn(shape, generator=draw).bfloat16() for name, shape in SHAPES.items()}
+        write_model(root / f"model{number}", tensors)
+    recipe = recipe_for("dare_ties", root / "model0", [root / "model1", root / "model2"])
+    cuvee.merge(recipe, root / "out", shard_size=5_000_000)
+    return root
+
+
+@pytest.fixture
+def copied(made: Path, tmp_path: Path) -> Path:
+    """A copy of the merge that may be harmed."""
+    return Path(shutil.copytree(made / "out", tmp_path / "out"))
+
+
+def check(folder: Path, sample: int = 16) -> Verdict:
+    return verify(folder, sample, api.planned_again)
+
+
+def flip(folder: Path, name: str, entry: int) -> None:
+    """Change one bit of one entry on disk."""
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "pt") as opened:
+            if name not in opened.keys():  # noqa: SIM118 - not a mapping
+                continue
+        raw = bytearray(file.read_bytes())
+        length = int.from_bytes(raw[:8], "little")
+        begin = json.loads(raw[8 : 8 + length])[name]["data_offsets"][0]
+        raw[8 + length + begin + 2 * entry] ^= 1
+        file.write_bytes(raw)
+
+
+def test_a_merge_as_written_is_made_again_bitwise(made: Path) -> None:
+    verdict = check(made / "out")
+    assert verdict == Verdict(chunks=4, repeated=4, bitwise=True, why_not_bitwise="", faults=[])
+
+
+@pytest.mark.parametrize(("name", "entry", "chunk"), [("a.large", 0, 0), ("a.large", 4_222_999, 1), ("c.single", 0, 0)])
+def test_a_flipped_bit_is_found_and_named(copied: Path, name: str, entry: int, chunk: int) -> None:
+    flip(copied, name, entry)
+    (fault,) = check(copied, sample=0).faults
+    assert fault.startswith(f"{name}: entries {chunk * (1 << 22)} to ")
+    answer = CliRunner().invoke(app, ["verify", str(copied)])
+    assert answer.exit_code == 1
+    assert fault in answer.stdout
+
+
+def test_a_manifest_that_was_made_up_is_found_by_the_sample(copied: Path) -> None:
+    """Hashes that fit the files do not help where the recipe gives other bytes."""
+    manifest = json.loads((copied / "cuvee.json").read_text())
+    manifest["recipe"]["seed"] = 1
+    (copied / "cuvee.json").write_text(json.dumps(manifest))
+    assert check(copied, sample=0).faults == []
+    assert {fault.split(":")[0] for fault in check(copied).faults} >= {"a.large", "b.small"}
+
+
+def test_a_changed_input_is_told(copied: Path, made: Path, tmp_path: Path, write_model: Callable[..., Path]) -> None:
+    shutil.copytree(made / "model1", tmp_path / "model1")
+    manifest = json.loads((copied / "cuvee.json").read_text())
+    assert manifest["recipe"]["models"][0]["model"] == str(made / "model1")
+    manifest["recipe"]["models"][0]["model"] = str(tmp_path / "model1")
+    changed = {**manifest, "recipe": manifest["recipe"]}
+    (copied / "cuvee.json").write_text(json.dumps(changed))
+    assert check(copied).faults == [], "a copied input is the same input"
+    shutil.rmtree(tmp_path / "model1")
+    with pytest.raises(CuveeError, match="model1"):
+        check(copied)
+    write_model(tmp_path / "model1", {name: torch.zeros(shape) for name, shape in SHAPES.items()})
+    with pytest.raises(CuveeError, match="inputs changed since the merge"):
+        check(copied)
+
+
+def test_other_versions_are_held_to_one_rounding_step(copied: Path) -> None:
+    manifest = json.loads((copied / "cuvee.json").read_text())
+    manifest["torch"] = "1.0"
+    (copied / "cuvee.json").write_text(json.dumps(manifest))
+    verdict = check(copied)
+    assert (verdict.bitwise, verdict.faults) == (False, [])
+    assert "torch: 1.0 then" in verdict.why_not_bitwise
+
+
+@pytest.mark.parametrize("lost", ["model-00001-of-00002.safetensors", "cuvee.json"])
+def test_a_lost_file_is_told(copied: Path, lost: str) -> None:
+    (copied / lost).unlink()
+    with pytest.raises(CuveeError, match=lost.replace(".", r"\.")):
+        check(copied)
+
+
+def test_a_recipe_in_another_folder_verifies_from_anywhere(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its models are named relative to it, and the merge and the check start in different folders."""
+    (made / "recipe.yaml").write_text("merge_method: linear\nmodels: [model0, model1]\n")
+    monkeypatch.chdir(made.parent)
+    out = cuvee.merge(made / "recipe.yaml", tmp_path / "out")
+    monkeypatch.chdir(tmp_path)
+    assert check(out).faults == []
