@@ -15,6 +15,7 @@ from cuvee.testing import broken
 
 NAMES = methods.names()
 
+
 def first_model(models: list[Tensor], base: Tensor | None) -> Tensor:
     return models[0]
 

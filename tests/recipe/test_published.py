@@ -44,7 +44,7 @@ def test_mergekits_cases(path):
         return
     recipe = Recipe.load(path)
     assert Recipe.load(recipe.to_yaml()) == recipe
-    assert recipe.beside == path.parent
+    assert recipe.roots == (Path(), path.parent)
     assert all(" has no effect in " in notice for notice in recipe.notices)
     assert len(recipe.notices) == (path.stem == "ties_int8_mask")
 

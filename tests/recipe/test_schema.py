@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -40,7 +41,7 @@ def test_python_yaml_json_and_a_mapping_give_one_recipe(tmp_path):
     path = tmp_path / "recipe.json"
     path.write_text(json.dumps(built().normalised(), indent="\t"))
     assert built() == Recipe.load(YAML) == Recipe.load(built().normalised()) == Recipe.load(path)
-    assert Recipe.load(path).beside == tmp_path
+    assert Recipe.load(path).roots == (Path(), tmp_path)
 
 
 def test_the_normal_form_is_short_and_ordered():

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 LINE_EVERY = 10.0
 """Seconds between progress lines where there is no terminal."""
 
+PIPED = 1000
+"""Columns of a table that goes to another program, which no name is cut for."""
+
 
 @dataclass
 class Settings:
@@ -41,7 +44,8 @@ def stderr() -> Console:
 def stdout() -> Console:
     from rich.console import Console
 
-    return Console()
+    console = Console()
+    return console if console.is_terminal else Console(width=PIPED)
 
 
 def put(line: str) -> None:

@@ -44,9 +44,11 @@ def _tell(verdict: Any) -> None:
         say(f"note: compared to one rounding step ({verdict.why_not_bitwise})")
     for fault in verdict.faults:
         put(fault)
-    told = f"{len(verdict.faults)} faults" if verdict.faults else "all as written"
+    count = len(verdict.faults)
+    told = f"{count} fault{'s' * (count > 1)}" if count else "all as written"
     kind = "bitwise" if verdict.bitwise else "to one rounding step"
-    put(f"{told}: {verdict.chunks} chunks hashed, {verdict.repeated} computed again, {kind}")
+    again = f", {verdict.repeated} computed again, {kind}" if verdict.repeated else ""
+    put(f"{told}: {verdict.chunks} chunks hashed{again}")
 
 
 def report(out: Annotated[Path, typer.Argument(help="Folder of a merge by cuvee.")]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -15,13 +15,14 @@ import xxhash
 
 from cuvee.core import CuveeError
 from cuvee.engine.journal import Journal
+from cuvee.engine.progress import Bar, Progress
 from cuvee.engine.schedule import Schedule
 from cuvee.engine.tasks import Done, Failed, Task, run
 from cuvee.engine.tiles import Bench
 from cuvee.engine.worker import Worker, set_up
 from cuvee.kernels.process import settled
 from cuvee.plan.memory import Room
-from cuvee.plan.plan import Output, Plan, Shard
+from cuvee.plan.plan import Plan, Shard
 from cuvee.store import writer as files
 from cuvee.store.memory import StateDict
 
@@ -30,9 +31,6 @@ AHEAD = 3
 
 SMALL = 64 << 20
 """Bytes of work below which starting another process costs more than it saves."""
-
-Progress = Callable[[int, int], None]
-"""Called with bytes done and bytes in all."""
 
 
 @dataclass
@@ -94,19 +92,20 @@ class _Run:
         progress: Progress | None,
     ) -> None:
         self.plan, self.folder, self.room, self.journal, self.writer = plan, folder, room, journal, writer
-        self.allow_nonfinite, self.progress = allow_nonfinite, progress
+        self.allow_nonfinite = allow_nonfinite
         self.bench = Bench(plan, room, allow_nonfinite=allow_nonfinite)
         self.schedule = Schedule(plan, self.bench, lambda output, chunk: (output.name, chunk) in journal.done)
-        self.total = sum(o.spec.nbytes for o in plan.outputs)
-        self.done = sum(
-            _chunk_bytes(o, c) for o in plan.outputs for c in range(len(o.grid.chunks())) if self._has(o, c)
-        )
+        self.bar = Bar(plan, progress)
+        for output in plan.outputs:
+            for chunk in range(len(output.grid.chunks())):
+                if (output.name, chunk) in journal.done:
+                    self.bar.wrote(output, chunk)
 
     def work(self, workers: int) -> None:
         """Hand tasks to worker processes, and take some here, until all is written."""
         setup = set_up(self.plan, self.room, self.folder, allow_nonfinite=self.allow_nonfinite) if workers > 1 else b""
         helpers: list[Worker] = []
-        self._tell()
+        self.bar.tell()
         try:
             for _ in range(workers - 1):
                 helpers.append(Worker(setup))
@@ -155,16 +154,11 @@ class _Run:
         output = self.plan.outputs[answer.task.output]
         for written in answer.written:
             self.journal.add(output.name, written.chunk, written.digest, written.bad)
-            self.done += _chunk_bytes(output, written.chunk)
+            self.bar.wrote(output, written.chunk)
+        if answer.task.at is not None:
+            self.bar.gathered(output, range(*answer.task.chunks))
         self.schedule.take(answer)
-        self._tell()
-
-    def _has(self, output: Output, chunk: int) -> bool:
-        return (output.name, chunk) in self.journal.done
-
-    def _tell(self) -> None:
-        if self.progress:
-            self.progress(self.done, self.total)
+        self.bar.tell()
 
 
 def _check_written(plan: Plan, folder: Path, journal: Journal) -> int:
@@ -179,7 +173,7 @@ def _check_written(plan: Plan, folder: Path, journal: Journal) -> int:
                 continue
             kept += 1
             if not sealed:
-                size = _chunk_bytes(output, chunk)
+                size = output.chunk_bytes(chunk)
                 at = output.offset + start * output.spec.dtype.itemsize
                 part = folder / (shard.file + files.PART)
                 data = files.read_back(folder, shard, at, size) if part.exists() else b""
@@ -187,11 +181,6 @@ def _check_written(plan: Plan, folder: Path, journal: Journal) -> int:
                     journal.forget(output.name, chunk)
                     kept -= 1
     return kept
-
-
-def _chunk_bytes(output: Output, chunk: int) -> int:
-    start, stop = output.grid.chunks()[chunk]
-    return (stop - start) * output.spec.dtype.itemsize
 
 
 def _part_is_full(folder: Path, shard: Shard) -> bool:

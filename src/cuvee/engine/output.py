@@ -77,6 +77,7 @@ def commit(folder: Path, plan: Plan, outcome: Outcome, texts: Mapping[str, str])
     manifest = {
         "plan": plan.hash,
         **plan.facts(),
+        "roots": [str(root.resolve()) for root in plan.recipe.roots] if _are_relative(plan) else [],
         "tensors": {
             output.name: {
                 "file": plan.shards[output.shard].file,
@@ -96,6 +97,11 @@ def commit(folder: Path, plan: Plan, outcome: Outcome, texts: Mapping[str, str])
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of a complete merge, or None."""
     return read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else None
+
+
+def _are_relative(plan: Plan) -> bool:
+    """Whether a model was named by a path that starts somewhere else than at the root of all files."""
+    return not all(Path(checkpoint.label).is_absolute() for checkpoint in plan.checkpoints)
 
 
 def _folders(identity: Mapping[str, Any]) -> Iterator[Path]:

@@ -22,6 +22,7 @@ class Bench:
     def __init__(self, plan: Plan, room: Room, *, allow_nonfinite: bool = False) -> None:
         self.plan, self.room, self.allow_nonfinite = plan, room, allow_nonfinite
         self._raw = bytearray()
+        self._made = bytearray()
         self._tiles: dict[int, Tensor] = {}
         self._held: dict[Leaf, tuple[Tile, Tensor]] = {}
 
@@ -55,17 +56,17 @@ class Bench:
         """One pass of step `at` over some chunks: partial states."""
         return self.evaluator(output, statistics).gather(output.steps[at], self.tiles(output, chunks))
 
-    def make(self, output: Output, statistics: Statistics, chunk: int) -> tuple[bytearray, int]:
-        """Bytes of one chunk of the output, and how many of its entries are not finite.
+    def make(self, output: Output, statistics: Statistics, chunk: int) -> tuple[memoryview, int]:
+        """Bytes of one chunk of the output, until the next is made, and how many of its entries are not finite.
 
         Raises CuveeError naming tensor and input when an entry is not finite, unless that is allowed.
         """
         start, stop = output.grid.chunks()[chunk]
-        data = bytearray((stop - start) * output.spec.dtype.itemsize)
+        data = self._room_for((stop - start) * output.spec.dtype.itemsize)
         out = torch.frombuffer(data, dtype=output.spec.dtype)
         if isinstance(output.expression, Leaf):
             source = self.plan.checkpoints[output.expression.checkpoint]
-            out.copy_(source.read(output.expression.name, (start, stop)))
+            out.copy_(source.read(output.expression.name, (start, stop), self._raw_for(len(data))))
             return data, 0
         evaluator = self.evaluator(output, statistics)
         bad = 0
@@ -76,6 +77,17 @@ class Bench:
             if not _finite(part):
                 bad += self._count_bad(output, part)
         return data, bad
+
+    def _room_for(self, size: int) -> memoryview:
+        """The buffer of a chunk: always the same one, which freeing and taking anew would scatter over the heap."""
+        if len(self._made) < size:
+            self._made = bytearray(size)
+        return memoryview(self._made)[:size]
+
+    def _raw_for(self, size: int) -> bytearray:
+        if len(self._raw) < size:
+            self._raw = bytearray(size)
+        return self._raw
 
     def _count_bad(self, output: Output, part: Tensor) -> int:
         if self.allow_nonfinite:
@@ -98,15 +110,13 @@ class Bench:
     def _load(self, leaf: Leaf, tile: Tile, slot: int, dtype: torch.dtype) -> Tensor:
         source = self.plan.checkpoints[leaf.checkpoint]
         entries = tile.stop - tile.start
-        needed = entries * source.spec(leaf.name).dtype.itemsize
-        if len(self._raw) < needed:
-            self._raw = bytearray(needed)
+        raw = self._raw_for(entries * source.spec(leaf.name).dtype.itemsize)
         size = padded(tile)
         held = self._tiles.get(slot)
         if held is None or held.dtype != dtype or held.numel() < size:
             held = self._tiles[slot] = torch.empty(max(size, self.room.tile), dtype=dtype)
         flat = held[:size]
-        flat[:entries].copy_(source.read(leaf.name, (tile.start, tile.stop), self._raw))
+        flat[:entries].copy_(source.read(leaf.name, (tile.start, tile.stop), raw))
         flat[entries:].zero_()
         return flat.view(tile.grid.view)
 

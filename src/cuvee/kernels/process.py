@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import torch
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's mallopt numbers
+_LARGEST = 1 << 25  # that every glibc takes
 
 
 @contextlib.contextmanager
@@ -18,7 +19,7 @@ def settled() -> Iterator[None]:
     torch.set_num_threads(1)
     with contextlib.suppress(AttributeError, OSError):
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_MMAP_THRESHOLD, 1 << 30)
+        mallopt(_MMAP_THRESHOLD, _LARGEST)
         mallopt(_TRIM_THRESHOLD, 1 << 30)
     try:
         with torch.inference_mode():

@@ -14,8 +14,8 @@ GROUP = 256
 
 
 def patterns(values: Tensor) -> Tensor:
-    """Bit patterns of non-negative floats as integers: they sort as the values do."""
-    return values.view(torch.int64 if values.dtype == torch.float64 else torch.int32)
+    """Bit patterns of non-negative floats as integers: they sort as the values do. NaN of either sign comes last."""
+    return values.abs().view(torch.int64 if values.dtype == torch.float64 else torch.int32)
 
 
 def value_of(pattern: int, dtype: torch.dtype) -> Tensor:

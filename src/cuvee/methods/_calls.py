@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from math import prod
 from typing import Any, NamedTuple
 
@@ -196,7 +196,7 @@ class Frame:
         if name == "deltas":
             return tuple(model - self._get("base") for model in self._get("models"))
         if name == "bits":
-            return self._bits
+            return partial(_random, call, tile)  # not a method: the frame would hold itself, and its tensors stay
         return {"key": call.key, "size": call.size}[name]
 
     def _statistic(self, name: str) -> Any:
@@ -208,11 +208,11 @@ class Frame:
             return fold.local(self.ask(fold.of), self.ask)
         return fold.bind(self.evaluator.known(call, name), self.tile, lambda: self.ask(fold.of))
 
-    def _bits(self, position: int, purpose: str = "keep") -> Tensor:
-        """Random numbers of the model at `position`: float32 in [0, 1), in the tile's shape."""
-        call, tile = self.call, self.tile
-        key = bits.stream_key(call.seed, call.path, call.key.name, call.places[position], purpose)
-        return bits.uniform(key, tile.start, tile.start + padded(tile)).view(tile.grid.view)
+
+def _random(call: Call, tile: Tile, position: int, purpose: str = "keep") -> Tensor:
+    """Random numbers of the model at `position`: float32 in [0, 1), in the tile's shape."""
+    key = bits.stream_key(call.seed, call.path, call.key.name, call.places[position], purpose)
+    return bits.uniform(key, tile.start, tile.start + padded(tile)).view(tile.grid.view)
 
 
 def padded(tile: Tile) -> int:

@@ -103,9 +103,10 @@ class Parameter:
     def parse(self, value: Any) -> Any:
         """A scalar from a recipe as float, bool or str. Raises ValueError in words that name the parameter."""
         kind = {"number": "a number", "flag": "true or false", "list": "a list"}.get(self.kind, "one of the choices")
-        wrong = f"{value!r} is not {kind}"
+        given = str(value).lower() if isinstance(value, bool) else repr(value)
+        wrong = f"{given} is not {kind}"
         if self.kind == "choice":
-            wrong = f"{value!r} is not one of {', '.join(map(str, self.choices))}"
+            wrong = f"{given} is not one of {', '.join(map(str, self.choices))}"
         if (self.kind == "number") == isinstance(value, bool) and self.kind in ("number", "flag"):
             raise ValueError(f"{self.name}: {wrong}.")
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -42,6 +43,7 @@ def build(recipe: Recipe, shard_size: int = SHARD_SIZE) -> Plan:
                 rule=rules[name],
             )
         )
+    outputs = _widened(outputs)
     metadata = {"format": "pt", "cuvee_recipe": recipe.to_yaml()}
     placed, shards = lay_out(outputs, metadata, shard_size)
     donor = opened.donor(root)
@@ -61,7 +63,7 @@ class _Opened:
     """Checkpoints of a recipe and its inner recipes, each opened once."""
 
     def __init__(self, recipe: Recipe) -> None:
-        self.beside = recipe.beside
+        self.roots = recipe.roots
         self.checkpoints: list[Checkpoint] = []
         self._inputs: dict[Any, Stored] = {}
         self.seed = recipe.seed
@@ -75,7 +77,7 @@ class _Opened:
             return self.merge(model, path)
         key = model if isinstance(model, str) else id(model)
         if key not in self._inputs:
-            checkpoint = load(model, self.beside)
+            checkpoint = load(model, self.roots)
             stored = Stored(checkpoint, len(self.checkpoints))
             check_quantised(stored)
             self.checkpoints.append(checkpoint)
@@ -95,6 +97,14 @@ def _compute_dtype(expression: Leaf | Call, checkpoints: list[Checkpoint]) -> to
         return torch.float64 if wide else torch.float32
     wide = any(_compute_dtype(given, checkpoints) == torch.float64 for given in expression.inputs())
     return torch.float64 if wide else torch.float32
+
+
+def _widened(outputs: list[Output]) -> list[Output]:
+    """Tensors that share a model-wide statistic are computed in one dtype."""
+    sharing = [output for output in outputs if any(step.whole_model for step in output.steps)]
+    if len({output.compute for output in sharing}) < 2:
+        return outputs
+    return [replace(output, compute=torch.float64) if output in sharing else output for output in outputs]
 
 
 def _config(donor: Checkpoint | None, root: Merge, outputs: tuple[Output, ...]) -> Mapping[str, Any]:

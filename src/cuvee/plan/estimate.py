@@ -50,7 +50,7 @@ def estimate(plan: Plan, room: Room, workers: int) -> Estimate:
     costs = []
     reads = {}
     for output in plan.outputs:
-        reads[output.name] = passes(output)
+        reads[output.name] = output.passes
         again = reads[output.name] if output.spec.numel > room.tile_entries(output) else 1
         read = again * sum(plan.checkpoints[leaf.checkpoint].spec(leaf.name).nbytes for leaf in output.leaves)
         kind = _kind(output)
@@ -68,11 +68,6 @@ def estimate(plan: Plan, room: Room, workers: int) -> Estimate:
         seconds=START + sum(seconds for _, seconds, _ in costs) / workers,
         slowest=slowest,
     )
-
-
-def passes(output: Output) -> int:
-    """Reads of a tensor's inputs: its folds' passes and the write."""
-    return 1 + sum(max(step.call.method.stats[stat].passes for stat in step.stats) for step in output.steps)
 
 
 def _kind(output: Output) -> object:

@@ -40,6 +40,16 @@ class Output:
     def grid(self) -> Grid:
         return Grid.of(self.spec.shape, self.grain)
 
+    def chunk_bytes(self, chunk: int) -> int:
+        """Bytes that a chunk takes in the shard."""
+        start, stop = self.grid.chunks()[chunk]
+        return (stop - start) * self.spec.dtype.itemsize
+
+    @cached_property
+    def passes(self) -> int:
+        """Reads of the tensor's inputs at most: its folds' passes and the write."""
+        return 1 + sum(max(step.call.method.stats[stat].passes for stat in step.stats) for step in self.steps)
+
     @cached_property
     def steps(self) -> list[Step]:
         return steps(self.expression)

@@ -18,6 +18,8 @@ LARGEST = 200_000
 _MERGE = "tag:yaml.org,2002:merge"
 _EXPONENT = re.compile(r"^[-+]?(?:[0-9][0-9]*)(?:\.[0-9]*)?[eE][-+]?[0-9]+$")
 
+_LINE_ENDS = re.compile("[\x85\u2028\u2029]")  # which only quotes protect
+
 
 class Loader(yaml.SafeLoader):
     """PyYAML's safe loader, to which 1e-5 is a number and 2024-01-31 is a name."""
@@ -43,6 +45,12 @@ Dumper.add_representer(
     list,
     lambda dumper, data: dumper.represent_sequence(
         "tag:yaml.org,2002:seq", data, flow_style=not any(isinstance(each, (dict, list)) for each in data)
+    ),
+)
+Dumper.add_representer(
+    str,
+    lambda dumper, data: dumper.represent_scalar(
+        "tag:yaml.org,2002:str", data, style='"' if _LINE_ENDS.search(data) else None
     ),
 )
 

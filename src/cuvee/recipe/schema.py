@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -109,7 +109,7 @@ class Recipe(BaseModel):
     chat_template: str | None = Field(default=None, description="Only auto for now: the base's template.")
 
     _notices: list[str] = PrivateAttr(default_factory=list)
-    _beside: Path | None = PrivateAttr(default=None)
+    _roots: tuple[Path, ...] = PrivateAttr(default=(Path(),))
 
     @property
     def notices(self) -> list[str]:
@@ -117,9 +117,9 @@ class Recipe(BaseModel):
         return self._notices
 
     @property
-    def beside(self) -> Path | None:
-        """The folder of the recipe's file."""
-        return self._beside
+    def roots(self) -> tuple[Path, ...]:
+        """Folders that relative paths of models start from, the first that has the path: here, then beside the file."""
+        return self._roots
 
     @model_validator(mode="after")
     def _examined(self, info: ValidationInfo) -> Recipe:
@@ -131,12 +131,16 @@ class Recipe(BaseModel):
         return self
 
     @classmethod
-    def load(cls, source: str | Path | Mapping[str, Any] | Recipe) -> Recipe:
+    def load(cls, source: str | Path | Mapping[str, Any] | Recipe, roots: Iterable[str | Path] = ()) -> Recipe:
         """A recipe from a YAML or JSON file, from YAML text (a string of several lines), or from a mapping.
 
+        roots: folders that its relative paths start from, in place of the working directory and the file's folder.
         Raises RecipeError with all mistakes and their places.
         """
-        return source if isinstance(source, Recipe) else cls._read(source)
+        recipe = source if isinstance(source, Recipe) else cls._read(source)
+        if roots:
+            recipe._roots = tuple(map(Path, roots))
+        return recipe
 
     @classmethod
     def from_yaml(cls, text: str, name: str = "recipe.yaml") -> Recipe:
@@ -155,7 +159,7 @@ class Recipe(BaseModel):
         if faults or given.faults:
             raise RecipeError([*given.faults, *given.places.settle(faults)])
         recipe._notices = [*map(str, in_line_order([*given.notices, *given.places.settle(notices)]))]
-        recipe._beside = given.beside
+        recipe._roots = (Path(), *([given.beside] if given.beside else []))
         return recipe
 
     def to_yaml(self) -> str:

@@ -38,7 +38,7 @@ def write_report(folder: Path, tell: Callable[[str], None]) -> Path:
     manifest = read_manifest(folder)
     if manifest is None:
         raise CuveeError(f"{folder} has no {MANIFEST}: not a merge by cuvee, or not finished.")
-    recipe = Recipe.load(manifest["recipe"])
+    recipe = Recipe.load(manifest["recipe"], manifest["roots"])
     reference, models = _inputs(recipe)
     compared = []
     for label, model in [*((model.label, model) for model in models), ("the merge", Folder(folder))]:
@@ -58,7 +58,7 @@ def _inputs(recipe: Recipe) -> tuple[Checkpoint, list[Checkpoint]]:
         reference, *rest = named
     else:
         raise CuveeError("A report needs a model or a base that is not itself a recipe.")
-    return load(reference), [load(name) for name in rest]
+    return load(reference, recipe.roots), [load(name, recipe.roots) for name in rest]
 
 
 def _render(

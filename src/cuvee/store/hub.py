@@ -31,7 +31,7 @@ def resolve(reference: str) -> Path:
     if match is None:
         raise CuveeError(f"no such file or folder: {reference}.{_sibling(reference)}")
     try:
-        import huggingface_hub
+        import huggingface_hub.constants
     except ImportError:
         raise CuveeError(
             f"no such file or folder: {reference}.{_sibling(reference)} If it is a Hub id: pip install 'cuvee[hf]'"

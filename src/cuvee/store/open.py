@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -14,29 +14,30 @@ from cuvee.store.lora import with_adapter
 from cuvee.store.memory import StateDict
 from cuvee.store.pickles import Pickles, is_pickled
 
+HERE = (Path(),)
 
-def load(reference: str | Path | Mapping[str, Tensor] | Checkpoint, beside: Path | None = None) -> Checkpoint:
+
+def load(reference: str | Path | Mapping[str, Tensor] | Checkpoint, roots: Iterable[Path] = HERE) -> Checkpoint:
     """Open a model: a folder, a safetensors file, a pickle, a Hub id (`id@revision`), any of them `+lora`, or tensors.
 
-    Local paths are relative to the working directory, or else to `beside` (the recipe's folder). Nothing but headers
-    is read. Raises CuveeError when there is no such model, naming what was looked for.
+    Local paths are relative to the first of `roots` that has them. Nothing but headers is read. Raises CuveeError when
+    there is no such model, naming what was looked for.
     """
     if isinstance(reference, Checkpoint):
         return reference
     if isinstance(reference, Mapping):
         return StateDict(reference)
     text = str(reference)
-    path = _local(text, beside)
+    path = _local(text, roots)
     if path is not None:
         return _open(path, text)
     model, plus, adapter = text.rpartition("+")
     if plus:
-        return with_adapter(load(model, beside), _local(adapter, beside) or resolve(adapter), label=text)
+        return with_adapter(load(model, roots), _local(adapter, roots) or resolve(adapter), label=text)
     return _open(resolve(text), text)
 
 
-def _local(text: str, beside: Path | None) -> Path | None:
-    roots = [Path(), beside] if beside else [Path()]
+def _local(text: str, roots: Iterable[Path]) -> Path | None:
     return next((root / Path(text).expanduser() for root in roots if (root / Path(text).expanduser()).exists()), None)
 
 

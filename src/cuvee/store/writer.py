@@ -55,7 +55,7 @@ class Writer:
             self._opened[shard] = os.open(path, os.O_WRONLY | getattr(os, "O_CLOEXEC", 0))
         return self._opened[shard]
 
-    def write(self, shard: int, offset: int, data: bytes | bytearray) -> None:
+    def write(self, shard: int, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Put bytes at their place. Raises OSError, for instance when the disk is full."""
         view = memoryview(data)
         done = 0
