@@ -85,7 +85,6 @@ def load(model: str | Path | Mapping[str, Tensor] | Recipe | Checkpoint) -> Chec
 
 def planned_again(manifest: Mapping[str, Any]) -> Plan:
     """The plan of a finished merge, from its manifest. Raises CuveeError when an input is gone."""
-    size = max((size for _, size in manifest["shards"]), default=SHARD_SIZE)
-    return build(
-        Recipe.load(manifest["recipe"], manifest["roots"]), SHARD_SIZE if len(manifest["shards"]) == 1 else size
-    )
+    sizes = [size for file, size in manifest["shards"] if "/" not in file]
+    size = SHARD_SIZE if len(sizes) == 1 else max(sizes)
+    return build(Recipe.load(manifest["recipe"], manifest["roots"]), size)

@@ -82,7 +82,7 @@ def merge(
 def _tell(out: Path, planned: Any, outcome: Any) -> None:
     written = sum(shard.size for shard in planned.shards)
     resumed = f", {outcome.resumed} chunks kept from an earlier run" if outcome.resumed else ""
-    say(f"{out}: {len(planned.outputs)} tensors, {size(written)}, in {duration(outcome.seconds)}{resumed}")
+    say(f"{out}: {len(planned.tensors)} tensors, {size(written)}, in {duration(outcome.seconds)}{resumed}")
     for name, count in outcome.nonfinite.items():
         warn(f"{name}: {count} entries are NaN or infinite")
 
@@ -91,7 +91,7 @@ def _facts(out: Path, planned: Any, outcome: Any) -> dict[str, Any]:
     return {
         "out": str(out),
         "plan": planned.hash,
-        "tensors": len(planned.outputs),
+        "tensors": len(planned.tensors),
         "bytes": sum(shard.size for shard in planned.shards),
         "seconds": outcome.seconds if outcome else 0.0,
         "resumed_chunks": outcome.resumed if outcome else 0,

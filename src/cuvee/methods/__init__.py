@@ -16,10 +16,26 @@ from typing import Any
 from torch import Tensor
 
 from cuvee.core import CuveeError, did_you_mean
-from cuvee.methods._parameters import Number, PerModel, param
-from cuvee.methods._protocol import Method, Tensors, build
+from cuvee.methods._parameters import Auto, Number, PerModel, param
+from cuvee.methods._protocol import Method, Side, Tensors, build
 
-__all__ = ["Method", "Number", "PerModel", "Tensors", "get", "keep_probability", "method", "names", "param"]
+__all__ = [
+    "Auto",
+    "Method",
+    "Number",
+    "PerModel",
+    "Side",
+    "Tensors",
+    "get",
+    "keep_probability",
+    "method",
+    "names",
+    "param",
+    "polish_names",
+]
+
+POLISH = "polish"
+"""The family of steps on a finished merge."""
 
 _registered: dict[str, Method] = {}
 
@@ -35,6 +51,8 @@ def method(
     average: bool = False,
     neutral: Mapping[str, Any] | None = None,
     homogeneous: bool = True,
+    sides: Mapping[str, Side] | None = None,
+    numbers: Mapping[str, Callable[..., Any]] | None = None,
 ) -> Callable[[Callable[..., Tensor]], Method]:
     """Register a function as the merge method of its name.
 
@@ -45,6 +63,9 @@ def method(
     symmetric: the order of models does not matter. average: equal models give that model.
     neutral: parameters that, the rest at their defaults, give a single model back as it is.
     homogeneous: the merge grows and changes sign with its inputs.
+    sides: tensors that are written beside the merge, by the name of their file.
+    numbers: what the manifest tells of the merge: functions of parameters and model-wide statistics.
+    A function that asks for `update`, the change that a merge made, is a polish step.
     Raises CuveeError if another function has the name already.
     """
 
@@ -60,6 +81,8 @@ def method(
             average=average,
             neutral=neutral,
             homogeneous=homogeneous,
+            sides=sides,
+            numbers=numbers,
         )
         held = _registered.get(made.name)
         if held is not None and held.function.__module__ != function.__module__:
@@ -91,8 +114,14 @@ def _plugins() -> dict[str, EntryPoint]:
 
 
 def names() -> list[str]:
-    """All methods: ours, those of installed packages, and those registered in this process."""
-    return sorted({*_files(), *_plugins(), *_registered})
+    """All merge methods: ours, those of installed packages, and those registered in this process."""
+    return sorted({*_files(), *_plugins(), *_registered} - {*polish_names()})
+
+
+def polish_names() -> list[str]:
+    """All polish steps: ours, and those registered in this process."""
+    ours = (name for name in _files() if family(name) == POLISH)
+    return sorted({*ours, *(name for name, each in _registered.items() if each.polish)})
 
 
 def get(name: str) -> Method:
@@ -103,7 +132,8 @@ def get(name: str) -> Method:
         elif name in _plugins():
             _plugins()[name].load()
     if name not in _registered:
-        raise CuveeError(f"Unknown method {name!r}.{did_you_mean(name, names())}  (cuvee methods lists all)")
+        close = did_you_mean(name, [*names(), *polish_names()])
+        raise CuveeError(f"Unknown method {name!r}.{close}  (cuvee methods lists all)")
     return _registered[name]
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from cuvee.core import Grid, Key
 from cuvee.folds import Known, Tile
 from cuvee.kernels import bits
+from cuvee.methods._matrices import why_no_matrix
 from cuvee.methods._protocol import Method, asks
 
 asked = cache(asks)
@@ -40,16 +41,24 @@ class Call:
     params: Mapping[str, Any]  # by argument: floats, tuples of floats, static values, or tensors that require grad
     seed: int
     model_size: int  # entries of all tensors that the method merges: what `size` is for model-scope statistics
+    merged: Leaf | Call | None = None  # for a polish step: the merge that it polishes
+    side: tuple[str, int] | None = None  # to give one of the method's side tensors in place of the merge
 
     @property
     def size(self) -> int:
         return prod(self.shape)
 
     def inputs(self) -> tuple[Leaf | Call, ...]:
-        return self.models if self.base is None else (self.base, *self.models)
+        return tuple(each for each in (self.base, *self.models, self.merged) if each is not None)
+
+    @property
+    def matrix(self) -> bool:
+        """Whether the tensor is decomposed, for a method that leaves some out."""
+        return not why_no_matrix(self.key, self.shape, self.params.get("exclude", ()))
 
     def grain(self) -> str:
-        return self.method.grain(self.params)
+        grain = self.method.grain(self.params)
+        return "element" if grain == "matrix" and "exclude" in self.params and not self.matrix else grain
 
     def needed(self) -> list[str]:
         """Statistics that need passes over the data."""
@@ -66,9 +75,13 @@ class Step(NamedTuple):
 
 def steps(root: Leaf | Call) -> list[Step]:
     """All steps before an output tensor can be written, inner merges first."""
+    return list({(step.call.path, step.stats): step for step in _steps(root)}.values())
+
+
+def _steps(root: Leaf | Call) -> list[Step]:
     if isinstance(root, Leaf):
         return []
-    found = [step for given in root.inputs() for step in steps(given)]
+    found = [step for given in root.inputs() for step in _steps(given)]
     levels: dict[int, list[str]] = {}
     for name in root.needed():
         levels.setdefault(_level(root, name), []).append(name)
@@ -174,8 +187,14 @@ class Frame:
         return self.values[function]
 
     def result(self) -> Tensor:
-        value: Tensor = self.ask(self.call.method.function)
-        return value
+        side = self.call.side
+        if side is None:
+            value: Tensor = self.ask(self.call.method.function)
+            return value
+        declared = self.call.method.sides[side[0]]
+        found = self.ask(declared.of)
+        part: Tensor = found[side[1]] if declared.each else found
+        return part
 
     def _get(self, name: str) -> Any:
         if name not in self.held:
@@ -195,9 +214,13 @@ class Frame:
             return tuple(self.evaluator.value(model, tile) for model in call.models)
         if name == "deltas":
             return tuple(model - self._get("base") for model in self._get("models"))
+        if name == "update":
+            assert call.merged is not None
+            merged = self.evaluator.value(call.merged, tile)
+            return merged.to(torch.float64) - self._get("base").to(torch.float64)  # exact
         if name == "bits":
             return partial(_random, call, tile)  # not a method: the frame would hold itself, and its tensors stay
-        return {"key": call.key, "size": call.size}[name]
+        return {"key": call.key, "size": call.size, "span": tile[1:3], "matrix": call.matrix}[name]
 
     def _statistic(self, name: str) -> Any:
         call = self.call
@@ -224,4 +247,4 @@ def padded(tile: Tile) -> int:
 def _number(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(_number(v) for v in value)
-    return value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+    return value if value is None or isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)

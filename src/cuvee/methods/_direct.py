@@ -110,7 +110,7 @@ def _call(
     leaves = tuple(Leaf(i, name) for i in range(len(given)))
     base = leaves[0] if with_base and method.base != "ordinary" else None
     models = leaves[1:] if base else leaves
-    key = Key(name, None, 0.0, "other")
+    key = Key(name, None, 0, 0.0, "other")
     shape = tuple(given[0][name].shape)
     size = sum(tensor.numel() for tensor in given[0].values())
     return Call(method, "", key, shape, base, models, tuple(range(len(models))), values, seed, size)

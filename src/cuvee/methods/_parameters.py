@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
@@ -14,6 +14,9 @@ PerModel = Annotated[tuple[Tensor, ...], "per model"]
 
 Number = Annotated[Tensor, "number"]
 """One number for the merge: a 0-d float64 tensor."""
+
+Auto = Annotated[Tensor | None, "number or auto"]
+"""One number for the merge, or None where the recipe leaves it to the method (`auto`)."""
 
 REQUIRED: Any = object()
 
@@ -70,6 +73,7 @@ class Parameter:
     bounds: Bounds
     choices: tuple[Any, ...] = ()
     type: Any = float
+    auto: bool = False  # None, written `auto`, leaves it to the method
 
     @classmethod
     def declared(cls, argument: str, annotation: Any, default: Any) -> Parameter:
@@ -78,6 +82,8 @@ class Parameter:
         name = argument.rstrip("_")
         if annotation in (PerModel, Number):
             return cls(name, argument, "number", annotation == PerModel, bounds)
+        if annotation == Auto:
+            return cls(name, argument, "number", per_model=False, bounds=bounds, auto=True)
         if annotation is bool:
             return cls(name, argument, "flag", per_model=False, bounds=bounds, choices=(False, True), type=bool)
         if get_origin(annotation) is Literal:
@@ -98,11 +104,17 @@ class Parameter:
         b = self.bounds
         limits = Field(ge=b.ge, le=b.le, gt=b.gt, lt=b.lt, allow_inf_nan=False) if self.kind == "number" else Field()
         checked: Any = Annotated[self.type, limits]
-        return TypeAdapter(checked)
+        return TypeAdapter(Union[checked, _AUTO] if self.auto else checked)  # noqa: UP007 - made at run time
 
     def parse(self, value: Any) -> Any:
         """A scalar from a recipe as float, bool or str. Raises ValueError in words that name the parameter."""
-        kind = {"number": "a number", "flag": "true or false", "list": "a list"}.get(self.kind, "one of the choices")
+        if self.auto and value in ("auto", None):
+            return None
+        kind = {
+            "number": "a number or auto" if self.auto else "a number",
+            "flag": "true or false",
+            "list": "a list",
+        }.get(self.kind, "one of the choices")
         given = str(value).lower() if isinstance(value, bool) else repr(value)
         wrong = f"{given} is not {kind}"
         if self.kind == "choice":
@@ -117,4 +129,5 @@ class Parameter:
             raise ValueError(f"{self.name}: {wrong}.") from None
 
 
+_AUTO = Literal["auto"]
 _OUT_OF_BOUNDS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}

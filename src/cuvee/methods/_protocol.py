@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_type_hints
 
+import torch
 from torch import Tensor
 
 from cuvee.core import CuveeError, did_you_mean
@@ -19,8 +20,22 @@ Tensors = tuple[Tensor, ...]
 GRAINS = ("element", "row", "matrix")
 """Pieces that a method may couple, smallest first."""
 
-INPUTS = {"base", "models", "deltas", "bits", "key", "size"}
+INPUTS = {"base", "models", "deltas", "bits", "key", "size", "span", "matrix", "update"}
 """What a method, or a tile function of a fold, may ask for by name beside statistics and parameters."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """Tensors that a method gives beside the merge, for the file `cuvee/NAME.safetensors` of the output.
+
+    of: a tile function that asks as a method does; a tensor, or with `each` a tuple of one for each model.
+    relative: they are changes of the base.
+    """
+
+    of: Callable[..., Any]
+    dtype: torch.dtype = torch.float32
+    each: bool = False
+    relative: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +58,9 @@ class Method:
     average: bool
     neutral: Mapping[str, Any] | None
     homogeneous: bool
+    sides: Mapping[str, Side]
+    numbers: Mapping[str, Callable[..., Any]]
+    polish: bool  # a step on a finished merge
     _grain: str | Callable[[Mapping[str, Any]], str] = field(repr=False)
 
     @property
@@ -131,10 +149,12 @@ def build(
     average: bool = False,
     neutral: Mapping[str, Any] | None = None,
     homogeneous: bool = True,
+    sides: Mapping[str, Side] | None = None,
+    numbers: Mapping[str, Callable[..., Any]] | None = None,
 ) -> Method:
     stats, params, inputs = read_signature(function)
     wanted = inputs | {name for fold in stats.values() for name in asks(fold.of)}
-    takes_base = bool(wanted & {"base", "deltas"})
+    takes_base = bool(wanted & {"base", "deltas", "update"})
     return Method(
         name=function.__name__,
         function=function,
@@ -149,5 +169,8 @@ def build(
         average=average,
         neutral=neutral,
         homogeneous=homogeneous,
+        sides=sides or {},
+        numbers=numbers or {},
+        polish="update" in wanted,
         _grain=grain,
     )

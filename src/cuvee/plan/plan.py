@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -29,8 +29,14 @@ class Output:
     compute: torch.dtype
     name: str
     rule: str  # in words, for `plan --tensors`
+    side: str = ""  # of the merge: the file of side tensors that it belongs to, and the first part of its name
     shard: int = 0
     offset: int = 0  # of its first byte in the shard's file
+
+    @property
+    def stored(self) -> str:
+        """The tensor's name in its file."""
+        return self.name.removeprefix(f"{self.side}/") if self.side else self.name
 
     @cached_property
     def grain(self) -> str:
@@ -67,6 +73,7 @@ class Shard:
     file: str
     header: bytes
     size: int
+    side: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +86,19 @@ class Plan:
     shards: tuple[Shard, ...]
     config: Mapping[str, Any]  # of the output model
     donor: Path | None  # folder that tokenizer and generation files come from
+    numbers: Mapping[str, Callable[..., Any]] = field(default_factory=dict)  # to tell in the manifest
     left_out: Mapping[str, str] = field(default_factory=dict)  # input tensor -> why it is not in the output
     notices: tuple[str, ...] = ()
+
+    @cached_property
+    def tensors(self) -> tuple[Output, ...]:
+        """The merged model's, without side tensors."""
+        return tuple(output for output in self.outputs if not output.side)
+
+    @cached_property
+    def weights(self) -> tuple[Shard, ...]:
+        """The merged model's files."""
+        return tuple(shard for shard in self.shards if not shard.side)
 
     @cached_property
     def hash(self) -> str:

@@ -83,6 +83,7 @@ class _Examiner:
                 self.notices.append(Notice((*path, key), f"{key} has no effect in an inner recipe: {why}"))
         roles = cast(method.base, models, base) if method else Roles(list(range(len(models))), [], appended=False)
         shared = _mapping(data.get("parameters"))
+        self._polish(data.get("polish"), base, path)
         before = len(self.faults)
         self._parameters(method, shared, (*path, "parameters"))
         for index, entry in enumerate(entries):
@@ -103,9 +104,27 @@ class _Examiner:
             return None
         if name in methods.names():
             return methods.get(name)
+        if name in methods.polish_names():
+            self.faults.append(Fault(path, f"{name} polishes a finished merge: write it in a list under polish."))
+            return None
         close = did_you_mean(name, methods.names())
         self.faults.append(Fault(path, f"Unknown method {name!r}.{close}", "cuvee methods lists all"))
         return None
+
+    def _polish(self, steps: Any, base: Any, path: Path) -> None:
+        if not isinstance(steps, list) or not steps:
+            return
+        if base is None:
+            self.faults.append(Fault((*path, "polish"), "polish needs a base_model, from which changes are reckoned."))
+        for index, step in enumerate(steps):
+            at = (*path, "polish", index)
+            for name, given in ({step: {}} if isinstance(step, str) else _mapping(step)).items():
+                if name in methods.polish_names():
+                    self._parameters(methods.get(name), _mapping(given), (*at, name))
+                else:
+                    close = did_you_mean(str(name), methods.polish_names())
+                    hint = f"there are {', '.join(methods.polish_names())}"
+                    self.faults.append(Fault((*at, name), f"Unknown polish step {name!r}.{close}", hint, at_key=True))
 
     def _model(self, model: Any, path: Path) -> None:
         if model == MEMORY:

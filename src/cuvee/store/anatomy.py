@@ -38,10 +38,10 @@ class Anatomy:
         "depth", those behind the layers (final norm, head) have depth 1."""
         stack, layer = split_layer(name)
         if layer is None:
-            behind = gradient_ends == "depth" and not _BEFORE.search(name)
-            return Key(name, None, 1.0 if behind else 0.0, role(name))
+            behind = gradient_ends == "depth" and is_behind(name)
+            return Key(name, None, 0, 1.0 if behind else 0.0, role(name))
         last = self._stacks[stack]
-        return Key(name, layer, layer / last if last else 1.0, "layer")
+        return Key(name, layer, last + 1, layer / last if last else 1.0, "layer")
 
 
 def split_layer(name: str) -> tuple[str, int | None]:
@@ -54,6 +54,11 @@ def role(name: str) -> str:
     if split_layer(name)[1] is not None:
         return "layer"
     return "embedding" if _EMBEDDING.search(name) else "head" if _HEAD.search(name) else "other"
+
+
+def is_behind(name: str) -> bool:
+    """Whether a tensor outside the layers comes after them: final norm, head."""
+    return not _BEFORE.search(name)
 
 
 def head_of(names: Collection[str]) -> str | None:
