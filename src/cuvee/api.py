@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from cuvee.core import Checkpoint
+from cuvee.core import Checkpoint, CuveeError, dtype_name
 from cuvee.engine import local, output
 from cuvee.engine.doubts import doubts
 from cuvee.engine.merged import Merged
@@ -16,10 +18,12 @@ from cuvee.plan import Plan, build
 from cuvee.plan.layout import SHARD_SIZE
 from cuvee.plan.memory import check_room, default_memory, default_workers, parse_size
 from cuvee.recipe import Recipe
+from cuvee.recipe.continued import continued
 from cuvee.report.card import model_card
 from cuvee.store import open as store
+from cuvee.store.folder import Folder
 
-__all__ = ["Source", "doubts", "explain", "load", "merge", "run"]
+__all__ = ["Source", "add", "added", "doubts", "explain", "load", "merge", "run"]
 
 Source = Recipe | str | Path | Mapping[str, Any]
 """A recipe: an object, a path to YAML, YAML text, or a mapping of the same keys."""
@@ -71,6 +75,36 @@ def run(
         outcome = local.execute(planned, folder, room, count, allow_nonfinite=allow_nonfinite, progress=progress)
         output.commit(folder, planned, outcome, {"README.md": model_card(planned)})
         return outcome
+
+
+def add(
+    merge: str | Path,
+    models: Sequence[str | Path],
+    out: str | Path,
+    *,
+    memory: int | str | None = None,
+    workers: int | None = None,
+    overwrite: bool = False,
+    progress: local.Progress | None = None,
+) -> Path:
+    """Add models to a merge whose method keeps a state (magmax, opcm, checkpoint_average): its old models are not read.
+
+    Writes a new merge to `out`, and the state for the next. Raises CuveeError.
+    """
+    planned = explain(added(merge, models))
+    run(planned, out, memory, workers, overwrite=overwrite, progress=progress)
+    return Path(out)
+
+
+def added(merge: str | Path, models: Sequence[str | Path]) -> Recipe:
+    """The recipe that `add` runs."""
+    folder = Path(merge)
+    manifest = output.read_manifest(folder)
+    if manifest is None:
+        raise CuveeError(f"{folder} has no {output.MANIFEST}: not a merge by cuvee, or not finished.")
+    held = Folder(folder)
+    dtypes = {held.spec(name).dtype for name in held.names() if held.spec(name).dtype.is_floating_point}
+    return continued(folder, manifest, dtype_name(reduce(torch.promote_types, dtypes)), [str(each) for each in models])
 
 
 def load(model: str | Path | Mapping[str, Tensor] | Recipe | Checkpoint) -> Checkpoint:

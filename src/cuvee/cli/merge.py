@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from cuvee.cli.console import byte_progress, duration, print_json, say, size, warn
+from cuvee.cli.console import byte_progress, detail, duration, print_json, say, size, warn
 from cuvee.cli.shared import Base, Dtype, Memory, MethodName, Models, Parameters, Seed, ShardSize, Workers, recipe_from
 
 OVERWRITE = "Replace what a merge left in OUT."
@@ -61,6 +62,8 @@ def merge(
     if check_base:
         for doubt in api.doubts(planned):
             warn(doubt)
+    for rule, count in Counter(output.rule for output in planned.outputs).most_common():
+        detail(f"{count} tensors: {rule}")
     with byte_progress(recipe.merge_method) as progress:
         outcome = api.run(
             planned,

@@ -22,7 +22,7 @@ def methods(
     from cuvee import methods as registry
 
     if name is None:
-        found = [registry.get(each) for each in registry.names()]
+        found = [registry.get(each) for each in (*registry.names(), *registry.polish_names())]
         if as_json:
             print_json([_facts(method) for method in found])
         else:
@@ -36,13 +36,15 @@ def methods(
 
 
 def _facts(method: Any) -> dict[str, Any]:
-    from cuvee.recipe.template import commented
+    from cuvee.recipe.template import commented, polished
 
     return {
         "name": method.name,
         "summary": method.summary,
         "formula": method.formula,
+        "remarks": method.remarks,
         "paper": method.paper,
+        "polish": method.polish,
         "base": method.base,
         "models": {"least": method.least, "most": method.most},
         "parameters": [
@@ -50,7 +52,7 @@ def _facts(method: Any) -> dict[str, Any]:
                 "name": p.name,
                 "kind": p.kind,
                 "per_model": p.per_model,
-                "default": None if p.required else p.bounds.default,
+                "default": p.default,
                 "required": p.required,
                 "bounds": p.bounds.words(),
                 "choices": list(p.choices),
@@ -58,13 +60,15 @@ def _facts(method: Any) -> dict[str, Any]:
             }
             for p in method.params.values()
         ],
-        "recipe": commented(_models(method), None if method.base == "ordinary" else "BASE", method.name),
+        "recipe": (polished if method.polish else commented)(*_example(method)),
     }
 
 
-def _models(method: Any) -> list[str]:
+def _example(method: Any) -> tuple[list[str], Any, str]:
+    """Models, base and name of a method for a recipe."""
     count = min(max(2, method.least), method.most or 2)
-    return [f"EXPERT_{letter}" for letter in "ABCDEF"[:count]]
+    models = [f"EXPERT_{letter}" for letter in "ABCDEF"[:count]]
+    return models, None if method.base == "ordinary" else "BASE", method.name
 
 
 def _print_list(found: list[Any]) -> None:
@@ -72,7 +76,8 @@ def _print_list(found: list[Any]) -> None:
 
     table = Table("method", "what it does", "base", "paper", box=None, pad_edge=False)
     for method in found:
-        table.add_row(method.name, method.summary, {"ordinary": ""}.get(method.base, method.base), method.paper)
+        base = "polish" if method.polish else {"ordinary": ""}.get(method.base, method.base)
+        table.add_row(method.name, method.summary, base, method.paper)
     stdout().print(table, highlight=False)
 
 
@@ -84,8 +89,11 @@ def _print_one(method: Any) -> None:
     base = {"ordinary": "no base (a listed one is an ordinary model)"}.get(method.base, f"base {method.base}")
     put(f"{method.name}: {method.summary}")
     put(f"formula: {method.formula}")
-    put(f"needs: {method.least} {most} models, {base}".replace("  ", " "))
+    models = "1 model" if most == "" and method.least == 1 else f"{method.least} {most} models".replace("  ", " ")
+    put("needs: a finished merge with a base" if method.polish else f"needs: {models}, {base}")
     put(f"paper: {method.paper}\n")
+    if method.remarks:
+        put(f"{method.remarks}\n")
     table = Table("parameter", "default", "for", "values", "meaning", box=None, pad_edge=False)
     for p in facts["parameters"]:
         values = ", ".join(map(str, p["choices"])) if p["choices"] else p["bounds"] or p["kind"]

@@ -89,6 +89,7 @@ def commit(folder: Path, plan: Plan, outcome: Outcome, texts: Mapping[str, str])
             for output in sorted(plan.outputs, key=lambda output: output.order)
         },
         "numbers": outcome.numbers,
+        "sides": dict(plan.sides),
         "nonfinite": outcome.nonfinite,
         "left_out": dict(plan.left_out),
     }

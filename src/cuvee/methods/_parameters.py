@@ -99,6 +99,12 @@ class Parameter:
     def required(self) -> bool:
         return self.bounds.default is REQUIRED
 
+    @property
+    def default(self) -> Any:
+        """As a recipe writes it. None for a required parameter."""
+        value = None if self.required else self.bounds.default
+        return "auto" if self.auto and value is None else value
+
     def adapter(self) -> TypeAdapter[Any]:
         """The library's validator of one value, which also knows its JSON schema."""
         b = self.bounds

@@ -71,6 +71,11 @@ class Method:
     def summary(self) -> str:
         return self.doc.split("\n", 1)[0]
 
+    @property
+    def remarks(self) -> str:
+        """What the docstring says beyond its first line."""
+        return self.doc.partition("\n\n")[2]
+
     def grain(self, params: Mapping[str, Any]) -> str:
         """The largest piece that the last step couples, given the static parameters."""
         return self._grain if isinstance(self._grain, str) else self._grain(params)

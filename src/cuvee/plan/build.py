@@ -51,6 +51,7 @@ def build(recipe: Recipe, shard_size: int = SHARD_SIZE) -> Plan:
         config=_config(donor, root, [output for output in placed if not output.side]),
         donor=donor.folder if donor else None,
         numbers=root.method.numbers,
+        sides={name: side.relative for name, side in root.method.sides.items()},
         left_out=root.left_out(),
         notices=(*recipe.notices, *root.notices()),
     )

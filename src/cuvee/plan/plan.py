@@ -87,6 +87,7 @@ class Plan:
     config: Mapping[str, Any]  # of the output model
     donor: Path | None  # folder that tokenizer and generation files come from
     numbers: Mapping[str, Callable[..., Any]] = field(default_factory=dict)  # to tell in the manifest
+    sides: Mapping[str, bool] = field(default_factory=dict)  # side files, and whether they hold changes of the base
     left_out: Mapping[str, str] = field(default_factory=dict)  # input tensor -> why it is not in the output
     notices: tuple[str, ...] = ()
 

@@ -43,6 +43,16 @@ def commented(models: Sequence[str], base: str | None, method: str) -> str:
     return "\n".join([*lines, *FORMS * bool(chosen.params), ""])
 
 
+def polished(models: Sequence[str], base: str, step: str) -> str:
+    """A recipe over some models with a polish step, its parameters at their defaults, each with its meaning."""
+    chosen = methods.get(step)
+    lines = [f"# {chosen.summary} ({chosen.paper})", f"# {chosen.formula}"]
+    lines += ["merge_method: task_arithmetic", f"base_model: {_inline(base)}"]
+    lines += [f"models: {dump(list(models)).strip()}", "polish:"]
+    lines += [f"  - {step}:" if chosen.params else f"  - {step}", *_block(chosen.params.values(), "      ", told=True)]
+    return "\n".join([*lines, ""])
+
+
 def _block(parameters: Iterable[Parameter], indent: str, *, told: bool) -> list[str]:
     """One line for each parameter; `told`: with its meaning and bounds."""
     lines = []
@@ -56,7 +66,7 @@ def _block(parameters: Iterable[Parameter], indent: str, *, told: bool) -> list[
 def _value(parameter: Parameter) -> Any:
     """The default, or the first guess that the parameter takes."""
     if not parameter.required:
-        return parameter.bounds.default
+        return parameter.default
     low, high = parameter.bounds.ge, parameter.bounds.le
     for guess in (FIRST_GUESS, *parameter.choices, low, high, 1.0, []):
         try:
