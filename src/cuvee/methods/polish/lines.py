@@ -45,7 +45,11 @@ def lines(
     beta: Number = param(0.5, "how much larger the scale of the last layer is", ge=0),
     outside: Literal["alpha", "depth"] = param("alpha", "final norm and head: as the first layer, or as the last"),
 ) -> Tensor:
-    """Scale the merged change by depth: first layers stay near the base, last ones keep the task."""
+    """Scale the merged change by depth: first layers stay near the base, last ones keep the task.
+
+    The authors' code finds a tensor's layer by the first number in its name that fits, and takes `.mlp.0.` for layer
+    0; here the number behind the stack of layers counts. It gives final norm and head the first layer's scale.
+    """
     if summed is not None and made is not None:
         alpha = torch.where(made > 0, summed / torch.where(made > 0, made, 1.0), 1.0) / len(deltas)
     assert alpha is not None

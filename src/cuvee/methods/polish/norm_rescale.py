@@ -31,6 +31,9 @@ def norm_rescale(
     lengths: Annotated[Tensors, Sum(model_squares, scope="model")],
     length: Annotated[Tensor, Sum(update_squares, scope="model")],
 ) -> Tensor:
-    """Scale the merged change to the mean length of the changes that it was made of."""
+    """Scale the merged change to the mean length of the changes that it was made of.
+
+    OPCM ends each of its steps so; alone it repairs merges that shrink, such as sparse ones.
+    """
     wanted = total(tuple(each.sqrt() for each in lengths)) / len(lengths)
     return base + update * torch.where(length > 0, wanted / length.sqrt(), 1.0)

@@ -33,6 +33,10 @@ def breadcrumbs(
     rescale: bool = param(False, "scale what is kept to the task vector's L1 norm"),
     scope: Literal["tensor", "row"] = param("tensor", "rank changes within a tensor (mergekit) or a row (authors)"),
 ) -> Tensor:
-    """Drop both the outliers and the small bulk of each task vector, add the rest to the base."""
+    """Drop both the outliers and the small bulk of each task vector, add the rest to the base.
+
+    The paper masks layers, the authors' code rows, mergekit whole tensors. mergekit zeroes a tensor so small that not
+    one entry is an outlier; here such a tensor just loses none.
+    """
     kept = restore_norm(middle(deltas, top, low, density, gamma, scope), norms)
     return base + lambda_ * add_up(weighted(kept, weight), weight, normalize=normalize)

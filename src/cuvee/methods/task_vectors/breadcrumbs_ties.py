@@ -33,6 +33,10 @@ def breadcrumbs_ties(
     rescale: bool = param(False, "scale what is kept to the task vector's L1 norm"),
     scope: Literal["tensor", "row"] = param("tensor", "rank changes within a tensor (mergekit) or a row (authors)"),
 ) -> Tensor:
-    """Drop outliers and small changes, elect one sign for each entry, add the changes that agree with it."""
+    """Drop outliers and small changes, elect one sign for each entry, add the changes that agree with it.
+
+    The paper masks layers, the authors' code rows, mergekit whole tensors. mergekit zeroes a tensor so small that not
+    one entry is an outlier; here such a tensor just loses none.
+    """
     kept = restore_norm(middle(deltas, top, low, density, gamma, scope), norms)
     return base + lambda_ * fuse(weighted(kept, weight), weight, normalize=normalize)

@@ -29,7 +29,11 @@ def dare_ties(
     rescale: bool = param(True, "make up for what was dropped"),
     rescale_rule: Literal["l1", "p"] = param("l1", "to the tensor's L1 norm (mergekit), or by 1 / density (paper)"),
 ) -> Tensor:
-    """Drop changes at random, scale up the rest, add those that agree with the elected sign."""
+    """Drop changes at random, scale up the rest, add those that agree with the elected sign.
+
+    The paper divides what is kept by the density, which leaves the mean of each entry as it was. mergekit restores
+    each tensor's L1 norm instead: the same in expectation for large tensors, biased for small ones.
+    """
     kept = keep_at_random(deltas, bits, density)
     kept = rescaled(kept, norms, density, divide=rescale and rescale_rule == "p")
     return base + lambda_ * fuse(weighted(kept, weight), weight, normalize=normalize)

@@ -34,7 +34,13 @@ def della(
     rescale_rule: Literal["l1", "p"] = param("l1", "to the tensor's L1 norm (mergekit), or by 1 / probability (paper)"),
     scope: Literal["row", "tensor"] = param("row", "rank changes within a row or the whole tensor"),
 ) -> Tensor:
-    """Drop small changes more often than large ones, elect one sign for each entry, average what agrees."""
+    """Drop small changes more often than large ones, elect one sign for each entry, average what agrees.
+
+    epsilon is half the width of the range of probabilities, as in mergekit; the authors' window_size is the whole
+    width. The paper's ranks miss the upper end by one step, the code's and these hit both ends. mergekit restores
+    each tensor's L1 norm where the authors divide by the probability of each entry. In the authors' repository
+    "noelect" does elect.
+    """
     keep = keep_by_rank(deltas, density, epsilon, scope)
     kept = rescaled(keep_at_random(deltas, bits, keep), norms, keep, divide=rescale and rescale_rule == "p")
     return base + lambda_ * fuse(weighted(kept, weight), weight, normalize=normalize)

@@ -27,5 +27,8 @@ def magmax(
     *,
     lambda_: Number = param(0.5, "scale of the elected change"),
 ) -> Tensor:
-    """Keep for each entry the largest change that any model made; the later model wins among equals."""
+    """Keep for each entry the largest change that any model made; the later model wins among equals.
+
+    All changes are reckoned from the first base, also those of models that were tuned one after another.
+    """
     return base + lambda_ * elected(deltas)

@@ -56,7 +56,11 @@ def sce(
         "deltas", "merge selected entries only, or only weigh by them"
     ),
 ) -> Tensor:
-    """Select entries on which models differ, weigh models by their changes there, erase minority signs."""
+    """Select entries on which models differ, weigh models by their changes there, erase minority signs.
+
+    The paper erases the entries that are not selected, as mergekit does; the authors' own code selects only to weigh
+    the models, and merges all entries: select_applies_to has both.
+    """
     if select_applies_to == "deltas":
         deltas = selection(deltas, cut)
     power = total(energy)

@@ -48,7 +48,12 @@ def ties(
     scope: Literal["tensor", "model"] = param("tensor", "rank changes within a tensor (mergekit) or the model (paper)"),
     aggregate: Literal["default", "mean", "sum", "max"] = param("default", "default: mean, or sum without normalize"),
 ) -> Tensor:
-    """Trim small changes, elect one sign for each entry, average the changes that agree with it."""
+    """Trim small changes, elect one sign for each entry, average the changes that agree with it.
+
+    The authors' code keeps one entry more than the share says, and all ties; here exactly the share is kept, the
+    earlier of equal entries first. mergekit ranks within each tensor, weighs changes before the vote, and counts a
+    tie as plus.
+    """
     votes = weighted(restore_norm(trim(deltas, cut), norms), weight)
     if aggregate == "max":
         return base + lambda_ * largest(votes)
