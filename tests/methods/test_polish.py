@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 import cuvee
@@ -91,6 +93,36 @@ def test_a_polish_over_an_average_knows_which_model_is_the_base(models: Models, 
     assert torch.isclose(length, sum(lengths) / 3)
 
 
+def aimed(omega: float, activation: list[float], tmp_path: Path) -> dict[str, Tensor]:
+    """The sheet's matrix, a norm of the same width, an embedding, and a tensor without statistics."""
+    rows = torch.tensor([[1.0, 1, 1], [0, 0, 0]])
+    names = ["layers.0.w.weight", "norm.weight", "model.embed_tokens.weight", "layers.0.unseen.weight"]
+    base = {name: rows[0] if name == "norm.weight" else rows for name in names}
+    change = torch.tensor([[1.0, 2, 3], [-1, -2, -3]])
+    model = {name: tensor + (change[0] if tensor.ndim == 1 else change) for name, tensor in base.items()}
+    (tmp_path / "statistics").mkdir(exist_ok=True)
+    seen = {name: torch.tensor(activation) for name in names[:3]}
+    save_file(seen, tmp_path / "statistics" / "model.safetensors")
+    recipe = {"merge_method": "task_arithmetic", "base_model": base, "models": [model]}
+    recipe |= {"polish": [{"aim": {"omega": omega}}], "side": {"activation": str(tmp_path / "statistics")}}
+    lazy = cuvee.load(cuvee.Recipe.load(recipe))
+    return {name: lazy.read(name) for name in names}
+
+
+def test_aim_spares_active_channels(tmp_path: Path) -> None:
+    found = aimed(0.4, [0.2, 0.1, 0], tmp_path)
+    want = torch.tensor([[1.4, 2.4, 4], [-0.4, -1.4, -3]])
+    assert torch.allclose(found["layers.0.w.weight"], want)
+    assert torch.allclose(found["norm.weight"], want[0])
+    moved = torch.tensor([[2.0, 3, 4], [-1, -2, -3]])
+    assert torch.equal(found["layers.0.unseen.weight"], moved)
+    assert torch.equal(found["model.embed_tokens.weight"], moved)
+    scaled = aimed(0.4, [2.0, 1.0, 0], tmp_path)
+    assert all(torch.allclose(scaled[name], found[name]) for name in found)
+    assert torch.equal(aimed(1, [0.2, 0.1, 0], tmp_path)["layers.0.w.weight"], moved)
+    assert torch.equal(aimed(0, [0.2, 0.1, 0], tmp_path)["layers.0.w.weight"][:, 0], torch.tensor([1.0, 0]))
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
@@ -98,12 +130,13 @@ def test_a_polish_over_an_average_knows_which_model_is_the_base(models: Models, 
         ({"polish": [{"lines": {"alfa": 1}}]}, "Did you mean alpha?"),
         ({"polish": [{"lines": {"alpha": -1}}]}, "alpha must be at least 0"),
         ({"polish": ["lines"], "base_model": None, "merge_method": "linear"}, "polish needs a base_model"),
+        ({"polish": ["aim"]}, "aim needs statistics of data: side: {activation: FOLDER}"),
         ({"merge_method": "lines"}, "write it in a list under polish"),
     ],
 )
 def test_mistakes_are_told(changes: dict[str, Any], told: str) -> None:
     recipe = {"merge_method": "ties", "base_model": "base", "models": ["a", "b"], **changes}
-    with pytest.raises(CuveeError, match=told.replace("?", r"\?")):
+    with pytest.raises(CuveeError, match=re.escape(told)):
         cuvee.Recipe.load({key: value for key, value in recipe.items() if value is not None})
 
 

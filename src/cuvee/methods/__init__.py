@@ -17,10 +17,11 @@ from torch import Tensor
 
 from cuvee.core import CuveeError, did_you_mean
 from cuvee.methods._parameters import Auto, Number, PerModel, param
-from cuvee.methods._protocol import Method, Side, Tensors, build
+from cuvee.methods._protocol import FromSide, Method, Side, Tensors, build
 
 __all__ = [
     "Auto",
+    "FromSide",
     "Method",
     "Number",
     "PerModel",

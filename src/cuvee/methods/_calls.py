@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from math import prod
 from typing import Any, NamedTuple
@@ -42,6 +42,7 @@ class Call:
     seed: int
     model_size: int  # entries of all tensors that the method merges: what `size` is for model-scope statistics
     merged: Leaf | Call | None = None  # for a polish step: the merge that it polishes
+    given: Mapping[str, Leaf] = field(default_factory=dict)  # by argument: tensors of the recipe's side checkpoints
     side: tuple[str, int] | None = None  # to give one of the method's side tensors in place of the merge
 
     @property
@@ -113,11 +114,12 @@ Statistics = dict[tuple[str, str, int | None], Known]
 class Evaluator:
     """Values of one output tensor's expression, tile by tile.
 
-    read(leaf, tile) gives the leaf's entries in the compute dtype, in the tile's shape.
+    read(leaf, tile) gives the leaf's entries in the compute dtype, in the tile's shape; with None for the tile, the
+    whole tensor in its own shape.
     """
 
     def __init__(
-        self, order: int, dtype: torch.dtype, read: Callable[[Leaf, Tile], Tensor], statistics: Statistics
+        self, order: int, dtype: torch.dtype, read: Callable[[Leaf, Tile | None], Tensor], statistics: Statistics
     ) -> None:
         self.order, self.dtype, self.read, self.statistics = order, dtype, read, statistics
         self._numbers: dict[str, dict[str, Any]] = {}
@@ -208,6 +210,8 @@ class Frame:
             return numbers[name]
         if name in call.method.stats:
             return self._statistic(name)
+        if name in call.method.given:
+            return self.evaluator.read(call.given[name], None) if name in call.given else None
         if name == "base":
             return None if call.base is None else self.evaluator.value(call.base, tile)
         if name == "models":

@@ -18,6 +18,8 @@ from cuvee.methods._protocol import Method
 
 def merge_now(method: Method, models: Sequence[Any], base: Any, *, seed: int, params: Mapping[str, Any]) -> Any:
     """Merge tensors, or state dicts of the same names. See `Method.__call__`."""
+    if method.polish or method.given:
+        raise CuveeError(f"{method.name} works in a recipe only, {'on a merge' if method.polish else 'with its side'}.")
     given = [*models] if base is None else [base, *models]
     if not given or isinstance(given[0], Tensor):
         wrapped = [{"": tensor} for tensor in given]
@@ -123,7 +125,8 @@ def _tile(order: int, call: Call) -> Tile:
 def _evaluator(call: Call, order: int, given: Sequence[Mapping[str, Tensor]], statistics: Statistics) -> Evaluator:
     dtype = _dtype(call.key.name, given)
 
-    def read(leaf: Leaf, tile: Tile) -> Tensor:
+    def read(leaf: Leaf, tile: Tile | None) -> Tensor:
+        assert tile is not None
         flat = given[leaf.checkpoint][leaf.name].to(dtype).reshape(-1)
         return pad(flat, (0, padded(tile) - flat.numel())).view(tile.grid.view)
 

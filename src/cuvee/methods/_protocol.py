@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 import torch
 from torch import Tensor
@@ -38,6 +38,16 @@ class Side:
     relative: bool = False
 
 
+@dataclass(frozen=True)
+class FromSide:
+    """Asks for a whole tensor of the same name, from a checkpoint that the recipe names under `side`, or None.
+
+    Written `Annotated[Tensor | None, FromSide("activation")]`.
+    """
+
+    name: str
+
+
 @dataclass(frozen=True, eq=False)
 class Method:
     """A merge method: its function, and what its signature says.
@@ -60,6 +70,7 @@ class Method:
     homogeneous: bool
     sides: Mapping[str, Side]
     numbers: Mapping[str, Callable[..., Any]]
+    given: Mapping[str, str]  # argument -> name under `side` in the recipe
     polish: bool  # a step on a finished merge
     _grain: str | Callable[[Mapping[str, Any]], str] = field(repr=False)
 
@@ -114,12 +125,22 @@ class Method:
         return _restore, (self.name, self.function.__module__)
 
 
-def read_signature(function: Callable[..., Tensor]) -> tuple[dict[str, Fold], dict[str, Parameter], set[str]]:
-    """Statistics, parameters and inputs that a method asks for. Raises TypeError for a name that nothing provides."""
+class Signature(NamedTuple):
+    """What a method asks for."""
+
+    stats: dict[str, Fold]
+    params: dict[str, Parameter]
+    inputs: set[str]
+    given: dict[str, str]
+
+
+def read_signature(function: Callable[..., Tensor]) -> Signature:
+    """What a method asks for. Raises TypeError for a name that nothing provides."""
     hints = get_type_hints(function, include_extras=True)
     stats: dict[str, Fold] = {}
     params: dict[str, Parameter] = {}
     inputs: set[str] = set()
+    given: dict[str, str] = {}
     for argument in inspect.signature(function).parameters.values():
         hint = hints.get(argument.name)
         folds = [part for part in getattr(hint, "__metadata__", ()) if isinstance(part, Fold)]
@@ -128,13 +149,15 @@ def read_signature(function: Callable[..., Tensor]) -> tuple[dict[str, Fold], di
             params[parameter.name] = parameter
         elif folds:
             stats[argument.name] = folds[0]
+        elif sides := [part for part in getattr(hint, "__metadata__", ()) if isinstance(part, FromSide)]:
+            given[argument.name] = sides[0].name
         elif argument.name in INPUTS:
             inputs.add(argument.name)
         else:
             raise TypeError(
                 f"{function.__name__}: nothing provides {argument.name!r}; ask for {sorted(INPUTS)} or a fold"
             )
-    return stats, params, inputs
+    return Signature(stats, params, inputs, given)
 
 
 def asks(function: Callable[..., Any]) -> tuple[str, ...]:
@@ -157,7 +180,7 @@ def build(
     sides: Mapping[str, Side] | None = None,
     numbers: Mapping[str, Callable[..., Any]] | None = None,
 ) -> Method:
-    stats, params, inputs = read_signature(function)
+    stats, params, inputs, given = read_signature(function)
     wanted = inputs | {name for fold in stats.values() for name in asks(fold.of)}
     takes_base = bool(wanted & {"base", "deltas", "update"})
     return Method(
@@ -176,6 +199,7 @@ def build(
         homogeneous=homogeneous,
         sides=sides or {},
         numbers=numbers or {},
+        given=given,
         polish="update" in wanted,
         _grain=grain,
     )

@@ -67,12 +67,16 @@ class _Opened:
         self.seed = recipe.seed
 
     def merge(self, recipe: Recipe, path: str) -> Merge:
-        return Merge(recipe, path, self.given, self.seed)
+        return Merge(recipe, path, self.given, self.stored, self.seed)
 
     def given(self, model: Any, path: str) -> Input:
         """The input that a model reference means; inner recipes become merges."""
         if isinstance(model, Recipe):
             return self.merge(model, path)
+        return self.stored(model)
+
+    def stored(self, model: Any) -> Stored:
+        """A checkpoint, opened once."""
         key = model if isinstance(model, str) else id(model)
         if key not in self._inputs:
             checkpoint = load(model, self.roots)

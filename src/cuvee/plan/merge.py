@@ -28,7 +28,9 @@ SHOWN = 5
 class Merge:
     """A merge not yet written, seen as an input: names, specs, expressions."""
 
-    def __init__(self, recipe: Recipe, path: str, given: Callable[[Any, str], Input], seed: int) -> None:
+    def __init__(
+        self, recipe: Recipe, path: str, given: Callable[[Any, str], Input], side: Callable[[str], Stored], seed: int
+    ) -> None:
         self.recipe, self.path, self.seed = recipe, path, seed
         self.label = path or "the merge"
         self.method = methods.get(recipe.merge_method)
@@ -39,6 +41,7 @@ class Merge:
         self._names, self.head = output_names(self.reference, [each for each in raw if each is not self.reference])
         self.base = None if base is None else Matched(base, self._names, self.head)
         self.models = [Matched(each, self._names, self.head) for each in raw]
+        self._sides = {name: side(reference) for name, reference in recipe.side.items()}
         self._check_layers()
         self._check_tensors()
 
@@ -109,7 +112,17 @@ class Merge:
             p.argument: resolve_in([given], p, call.key, call.key.name, method.name) for p in method.params.values()
         }
         places = tuple(range(len(models)))
-        return Call(method, path, call.key, call.shape, base, models, places, params, self.seed, self.size, call)
+        given, size = self._given(method, call.key.name), self.size
+        return Call(method, path, call.key, call.shape, base, models, places, params, self.seed, size, call, given)
+
+    def _given(self, method: methods.Method, name: str) -> dict[str, Leaf]:
+        """What the recipe's side checkpoints hold for a tensor, by the method's arguments."""
+        found = {}
+        for argument, side in method.given.items():
+            held = self._sides[side]
+            if name in held.names():
+                found[argument] = Leaf(held.index, name)
+        return found
 
     def _call(self, name: str, key: Key) -> Call:
         entries = self.entries
@@ -123,7 +136,8 @@ class Merge:
         }
         places = tuple(self._place(entry) for entry in entries)
         shape = self._first(name).spec(name).shape
-        return Call(self.method, self.path, key, shape, base, models, places, params, self.seed, self.size)
+        given = self._given(self.method, name)
+        return Call(self.method, self.path, key, shape, base, models, places, params, self.seed, self.size, given=given)
 
     def left_out(self) -> dict[str, str]:
         """Input tensors that are not in the output, and why."""

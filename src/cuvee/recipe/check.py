@@ -84,6 +84,8 @@ class _Examiner:
         roles = cast(method.base, models, base) if method else Roles(list(range(len(models))), [], appended=False)
         shared = _mapping(data.get("parameters"))
         self._polish(data.get("polish"), base, path)
+        asked = [method, *(methods.get(name) for name in _steps(data.get("polish")) if name in methods.polish_names())]
+        self._sides([each for each in asked if each], _mapping(data.get("side")), path)
         before = len(self.faults)
         self._parameters(method, shared, (*path, "parameters"))
         for index, entry in enumerate(entries):
@@ -125,6 +127,18 @@ class _Examiner:
                     close = did_you_mean(str(name), methods.polish_names())
                     hint = f"there are {', '.join(methods.polish_names())}"
                     self.faults.append(Fault((*at, name), f"Unknown polish step {name!r}.{close}", hint, at_key=True))
+
+    def _sides(self, asked: list[Method], given: Mapping[str, Any], path: Path) -> None:
+        """Side checkpoints that are missing, or that nothing reads."""
+        wanted = {name: method.name for method in asked for name in method.given.values()}
+        for name, who in wanted.items():
+            if name not in given:
+                message = f"{who} needs statistics of data: side: {{{name}: FOLDER}}."
+                self.faults.append(Fault((*path, "merge_method"), message))
+        for name in given:
+            if name not in wanted:
+                close = did_you_mean(str(name), wanted)
+                self.notices.append(Notice((*path, "side", name), f"nothing here reads side {name!r}.{close}"))
 
     def _model(self, model: Any, path: Path) -> None:
         if model == MEMORY:
@@ -265,6 +279,12 @@ class _Examiner:
             if setting is not None and not is_constant(setting):
                 message = "density varies by tensor, and with scope: model one threshold holds for the whole model."
                 self.faults.append(Fault(where, message, "give one value, or scope: tensor"))
+
+
+def _steps(polish: Any) -> list[str]:
+    """Names of polish steps."""
+    steps = polish if isinstance(polish, list) else []
+    return [str(name) for step in steps for name in ([step] if isinstance(step, str) else _mapping(step))]
 
 
 def _mapping(given: Any) -> Mapping[str, Any]:

@@ -101,6 +101,9 @@ class Recipe(BaseModel):
     base_model: Model | None = Field(default=None, description="The model that the others were made from.")
     models: list[ModelEntry] = Field(description="The models to merge.")
     parameters: Parameters = Field(default={}, description="Parameters of the merge, and defaults for all models.")
+    side: dict[str, Reference] = Field(
+        default={}, description="Statistics of data that a method or a polish step asks for: name -> folder."
+    )
     polish: list[Step] = Field(
         default=[], description="Steps on the finished merge, in order: a name, or {name: parameters}."
     )
