@@ -103,6 +103,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, weights in {"base": base, "math": math, "code": tensors(2, base), "chat": tensors(3, base)}.items():
         write(tmp_path / name, weights)
     write_adapter(tmp_path / "lora")
+    write(tmp_path / "STATISTICS", {name: torch.ones(shape[-1]) for name, shape in shapes().items()})
     write_faulty(tmp_path, math)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

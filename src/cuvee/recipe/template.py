@@ -48,7 +48,9 @@ def polished(models: Sequence[str], base: str, step: str) -> str:
     chosen = methods.get(step)
     lines = [f"# {chosen.summary} ({chosen.paper})", f"# {chosen.formula}"]
     lines += ["merge_method: task_arithmetic", f"base_model: {_inline(base)}"]
-    lines += [f"models: {dump(list(models)).strip()}", "polish:"]
+    lines += [f"models: {dump(list(models)).strip()}"]
+    lines += [f"side: {{{name}: STATISTICS}}" for name in chosen.given.values()]
+    lines.append("polish:")
     lines += [f"  - {step}:" if chosen.params else f"  - {step}", *_block(chosen.params.values(), "      ", told=True)]
     return "\n".join([*lines, ""])
 
