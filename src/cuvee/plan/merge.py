@@ -109,7 +109,9 @@ class Merge:
             p.argument: resolve_in([given], p, call.key, call.key.name, method.name) for p in method.params.values()
         }
         places = tuple(range(len(models)))
-        return Call(method, path, call.key, call.shape, base, models, places, params, self.seed, self.size, call)
+        return _checked(
+            Call(method, path, call.key, call.shape, base, models, places, params, self.seed, self.size, call)
+        )
 
     def _call(self, name: str, key: Key) -> Call:
         entries = self.entries
@@ -123,7 +125,7 @@ class Merge:
         }
         places = tuple(self._place(entry) for entry in entries)
         shape = self._first(name).spec(name).shape
-        return Call(self.method, self.path, key, shape, base, models, places, params, self.seed, self.size)
+        return _checked(Call(self.method, self.path, key, shape, base, models, places, params, self.seed, self.size))
 
     def left_out(self) -> dict[str, str]:
         """Input tensors that are not in the output, and why."""
@@ -221,6 +223,16 @@ class Merge:
 
 
 _HINT = "\n  Add  missing: base  to the recipe to take the base's tensors there."
+
+
+def _checked(call: Call) -> Call:
+    """Raises CuveeError, with method and tensor, for numbers that do not fit together."""
+    try:
+        call.check()
+    except CuveeError as error:
+        where = f"{call.path.removeprefix('/')}: " if call.path else ""
+        raise CuveeError(f"{where}{call.method.name} cannot merge {call.key.name}: {error}") from None
+    return call
 
 
 def _missing_line(label: str, names: list[str]) -> str:
