@@ -23,9 +23,9 @@ from cuvee.engine.tiles import Bench
 from cuvee.engine.worker import Worker, set_up
 from cuvee.folds import Tile
 from cuvee.kernels.process import settled
-from cuvee.methods._calls import Call, Frame, Statistics
+from cuvee.methods._calls import Frame, Statistics
 from cuvee.plan.memory import Room
-from cuvee.plan.plan import Plan, Shard
+from cuvee.plan.plan import Plan, Shard, teller
 from cuvee.store import writer as files
 from cuvee.store.memory import StateDict
 
@@ -169,15 +169,14 @@ class _Run:
 
 def told(plan: Plan, bench: Bench, statistics: Statistics) -> dict[str, Any]:
     """What the root's method tells of the merge, from model-wide statistics: plain numbers and lists."""
-    first = next((output for output in plan.tensors if isinstance(output.expression, Call)), None)
-    if first is None or not plan.numbers:
-        return {}
-    call = first.expression
-    while isinstance(call, Call) and call.merged is not None:
-        call = call.merged
-    assert isinstance(call, Call)
-    frame = Frame(bench.evaluator(first, statistics), call, Tile(first.order, 0, 0, first.grid))
-    return {name: _plain(frame.ask(function)) for name, function in plan.numbers.items()}
+    found = {}
+    for name, function in plan.numbers.items():
+        first = teller(plan.outputs, function)
+        assert first is not None
+        assert first.merge is not None
+        frame = Frame(bench.evaluator(first, statistics), first.merge, Tile(first.order, 0, 0, first.grid))
+        found[name] = _plain(frame.ask(function))
+    return found
 
 
 def _plain(value: Any) -> Any:

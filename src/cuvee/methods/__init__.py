@@ -16,17 +16,20 @@ from typing import Any
 from torch import Tensor
 
 from cuvee.core import CuveeError, did_you_mean
-from cuvee.methods._parameters import Auto, Number, PerModel, param
+from cuvee.methods._parameters import Auto, AutoWhole, EachModel, Number, PerModel, Whole, param
 from cuvee.methods._protocol import FromSide, Method, Side, Tensors, build
 
 __all__ = [
     "Auto",
+    "AutoWhole",
+    "EachModel",
     "FromSide",
     "Method",
     "Number",
     "PerModel",
     "Side",
     "Tensors",
+    "Whole",
     "get",
     "keep_probability",
     "method",
@@ -52,6 +55,9 @@ def method(
     average: bool = False,
     neutral: Mapping[str, Any] | None = None,
     homogeneous: bool = True,
+    listed_base: str = "base",
+    check: Callable[..., None] | None = None,
+    tensors: tuple[str, ...] = ("",),
     sides: Mapping[str, Side] | None = None,
     numbers: Mapping[str, Callable[..., Any]] | None = None,
 ) -> Callable[[Callable[..., Tensor]], Method]:
@@ -64,6 +70,10 @@ def method(
     symmetric: the order of models does not matter. average: equal models give that model.
     neutral: parameters that, the rest at their defaults, give a single model back as it is.
     homogeneous: the merge grows and changes sign with its inputs.
+    listed_base: a base that the list of models names too is the base alone ("base"), or merged as well ("model").
+    check: raises CuveeError for numbers that do not fit together, before any data is read. It asks by name for
+        parameters (as plain numbers), `key`, `shape`, `size` and `count`, for each tensor anew.
+    tensors: names of a network's tensors, where the method looks at names; tests examine the first.
     sides: tensors that are written beside the merge, by the name of their file.
     numbers: what the manifest tells of the merge: functions of parameters and model-wide statistics.
     A function that asks for `update`, the change that a merge made, is a polish step.
@@ -82,6 +92,9 @@ def method(
             average=average,
             neutral=neutral,
             homogeneous=homogeneous,
+            listed_base=listed_base,
+            check=check,
+            tensors=tensors,
             sides=sides,
             numbers=numbers,
         )
@@ -147,9 +160,12 @@ def keep_probability(values: Tensor, density: float, epsilon: float, *, scope: s
     """DELLA's keep probability of each entry, by the rank of its magnitude (arXiv:2406.11617, MagPrune).
 
     values: task vector of any shape. epsilon: half width. scope: "row" or "tensor". Returns float32 of the same shape.
+    Raises CuveeError when the ends are not between 0 and 1.
     """
     from cuvee.methods._parts import keep_probability as by_rank
+    from cuvee.methods._parts import probabilities
 
+    probabilities([density], [epsilon])
     rows = values.reshape(1, -1) if scope == "tensor" or values.ndim < 2 else values.reshape(values.shape[0], -1)
     return by_rank(rows.abs(), density, epsilon).reshape(values.shape)
 

@@ -15,6 +15,7 @@ from cuvee.core import Grid, Key
 from cuvee.folds import Known, Tile
 from cuvee.kernels import bits
 from cuvee.methods._matrices import why_no_matrix
+from cuvee.methods._parameters import Parameter
 from cuvee.methods._protocol import Method, asks
 
 asked = cache(asks)
@@ -49,6 +50,17 @@ class Call:
     def size(self) -> int:
         return prod(self.shape)
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What decides of grain and statistics: the parameters, `key` and `shape`."""
+        return {**self.params, "key": self.key, "shape": self.shape}
+
+    def check(self) -> None:
+        """Raises CuveeError when the parameters do not fit together or not to this tensor."""
+        if self.method.check is not None:
+            known = {**self.facts, "size": self.size, "count": len(self.models)}
+            self.method.check(**{name: _plain(known[name]) for name in asked(self.method.check)})
+
     def inputs(self) -> tuple[Leaf | Call, ...]:
         return tuple(each for each in (self.base, *self.models, self.merged) if each is not None)
 
@@ -58,12 +70,12 @@ class Call:
         return not why_no_matrix(self.key, self.shape, self.params.get("exclude", ()))
 
     def grain(self) -> str:
-        grain = self.method.grain(self.params)
+        grain = self.method.grain(self.facts)
         return "element" if grain == "matrix" and "exclude" in self.params and not self.matrix else grain
 
     def needed(self) -> list[str]:
         """Statistics that need passes over the data."""
-        return [s for s in self.method.active(self.params) if self.method.scope(s, self.params) != "row"]
+        return [s for s in self.method.active(self.facts) if self.method.scope(s, self.params) != "row"]
 
 
 class Step(NamedTuple):
@@ -131,7 +143,7 @@ class Evaluator:
         """Parameters as methods see them: numbers as 0-d float64 tensors, one a model where they are per model."""
         if call.path not in self._numbers:
             self._numbers[call.path] = {
-                p.argument: _number(call.params[p.argument]) if p.kind == "number" else call.params[p.argument]
+                p.argument: _number(call.params[p.argument]) if _is_numeric(p) else call.params[p.argument]
                 for p in call.method.params.values()
             }
         return self._numbers[call.path]
@@ -224,11 +236,14 @@ class Frame:
             return merged.to(torch.float64) - self._get("base").to(torch.float64)  # exact
         if name == "bits":
             return partial(_random, call, tile)  # not a method: the frame would hold itself, and its tensors stay
-        return {"key": call.key, "size": call.size, "span": tile[1:3], "matrix": call.matrix}[name]
+        if name == "matrix":
+            return call.matrix
+        known = {"key": call.key, "shape": call.shape, "size": call.size, "count": len(call.models), "span": tile[1:3]}
+        return known[name]
 
     def _statistic(self, name: str) -> Any:
         call = self.call
-        if name not in call.method.active(call.params):
+        if name not in call.method.active(call.facts):
             return None
         fold = call.method.stats[name]
         if call.method.scope(name, call.params) == "row":
@@ -246,6 +261,17 @@ def padded(tile: Tile) -> int:
     """Entries of a tile's buffers: flat ones are padded, so that every entry passes the same vector kernel."""
     entries = tile.stop - tile.start
     return -(-entries // 64) * 64 if tile.grid.view == (-1,) else entries
+
+
+def _is_numeric(parameter: Parameter) -> bool:
+    return parameter.kind == "number" or parameter.each
+
+
+def _plain(value: Any) -> Any:
+    """Numbers without their tensors, as checks see them."""
+    if isinstance(value, tuple) and not isinstance(value, Key):
+        return tuple(_plain(each) for each in value)
+    return value.item() if isinstance(value, Tensor) else value
 
 
 def _number(value: Any) -> Any:

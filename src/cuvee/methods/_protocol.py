@@ -20,7 +20,7 @@ Tensors = tuple[Tensor, ...]
 GRAINS = ("element", "row", "matrix")
 """Pieces that a method may couple, smallest first."""
 
-INPUTS = {"base", "models", "deltas", "bits", "key", "size", "span", "matrix", "update"}
+INPUTS = {"base", "models", "deltas", "bits", "key", "size", "shape", "count", "span", "matrix", "update"}
 """What a method, or a tile function of a fold, may ask for by name beside statistics and parameters."""
 
 
@@ -68,6 +68,9 @@ class Method:
     average: bool
     neutral: Mapping[str, Any] | None
     homogeneous: bool
+    listed_base: str  # what a base is that the list of models names too: "base" or "model"
+    check: Callable[..., None] | None
+    tensors: tuple[str, ...]
     sides: Mapping[str, Side]
     numbers: Mapping[str, Callable[..., Any]]
     given: Mapping[str, str]  # argument -> name under `side` in the recipe
@@ -88,7 +91,7 @@ class Method:
         return self.doc.partition("\n\n")[2]
 
     def grain(self, params: Mapping[str, Any]) -> str:
-        """The largest piece that the last step couples, given the static parameters."""
+        """The largest piece that the last step couples, given the static parameters, `key` and `shape`."""
         return self._grain if isinstance(self._grain, str) else self._grain(params)
 
     def scope(self, stat: str, params: Mapping[str, Any]) -> str:
@@ -98,7 +101,7 @@ class Method:
         return str(params[scope]) if parameter else scope
 
     def active(self, params: Mapping[str, Any]) -> list[str]:
-        """The statistics that these parameters need, in the order of the signature."""
+        """The statistics that these parameters, `key` and `shape` need, in the order of the signature."""
         return [name for name, fold in self.stats.items() if fold.wanted(params)]
 
     def parameter(self, name: str) -> Parameter:
@@ -177,6 +180,9 @@ def build(
     average: bool = False,
     neutral: Mapping[str, Any] | None = None,
     homogeneous: bool = True,
+    listed_base: str = "base",
+    check: Callable[..., None] | None = None,
+    tensors: tuple[str, ...] = ("",),
     sides: Mapping[str, Side] | None = None,
     numbers: Mapping[str, Callable[..., Any]] | None = None,
 ) -> Method:
@@ -197,6 +203,9 @@ def build(
         average=average,
         neutral=neutral,
         homogeneous=homogeneous,
+        listed_base=listed_base,
+        check=check,
+        tensors=tensors,
         sides=sides or {},
         numbers=numbers or {},
         given=given,

@@ -13,7 +13,7 @@ from cuvee.methods._calls import Call, Leaf
 from cuvee.plan.inputs import Input, Stored, check_quantised
 from cuvee.plan.layout import SHARD_SIZE, lay_out
 from cuvee.plan.merge import Merge
-from cuvee.plan.plan import Output, Plan
+from cuvee.plan.plan import Output, Plan, teller
 from cuvee.recipe import Recipe
 from cuvee.store.anatomy import Anatomy, ties_head
 from cuvee.store.open import load
@@ -50,7 +50,7 @@ def build(recipe: Recipe, shard_size: int = SHARD_SIZE) -> Plan:
         shards=shards,
         config=_config(donor, root, [output for output in placed if not output.side]),
         donor=donor.folder if donor else None,
-        numbers=root.method.numbers,
+        numbers={name: tell for name, tell in root.method.numbers.items() if teller(placed, tell)},
         sides={name: side.relative for name, side in root.method.sides.items()},
         left_out=root.left_out(),
         notices=(*recipe.notices, *root.notices()),

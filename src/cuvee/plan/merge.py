@@ -113,7 +113,9 @@ class Merge:
         }
         places = tuple(range(len(models)))
         given, size = self._given(method, call.key.name), self.size
-        return Call(method, path, call.key, call.shape, base, models, places, params, self.seed, size, call, given)
+        return _checked(
+            Call(method, path, call.key, call.shape, base, models, places, params, self.seed, size, call, given)
+        )
 
     def _given(self, method: methods.Method, name: str) -> dict[str, Leaf]:
         """What the recipe's side checkpoints hold for a tensor, by the method's arguments."""
@@ -136,8 +138,10 @@ class Merge:
         }
         places = tuple(self._place(entry) for entry in entries)
         shape = self._first(name).spec(name).shape
-        given = self._given(self.method, name)
-        return Call(self.method, self.path, key, shape, base, models, places, params, self.seed, self.size, given=given)
+        given, size = self._given(self.method, name), self.size
+        return _checked(
+            Call(self.method, self.path, key, shape, base, models, places, params, self.seed, size, given=given)
+        )
 
     def left_out(self) -> dict[str, str]:
         """Input tensors that are not in the output, and why."""
@@ -235,6 +239,16 @@ class Merge:
 
 
 _HINT = "\n  Add  missing: base  to the recipe to take the base's tensors there."
+
+
+def _checked(call: Call) -> Call:
+    """Raises CuveeError, with method and tensor, for numbers that do not fit together."""
+    try:
+        call.check()
+    except CuveeError as error:
+        where = f"{call.path.removeprefix('/')}: " if call.path else ""
+        raise CuveeError(f"{where}{call.method.name} cannot merge {call.key.name}: {error}") from None
+    return call
 
 
 def _missing_line(label: str, names: list[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ import xxhash
 
 from cuvee.core import Checkpoint, Grid, TensorSpec
 from cuvee.methods._calls import Call, Leaf, Step, steps
+from cuvee.methods._protocol import asks
 from cuvee.recipe import Recipe
 
 GRAINS = ("element", "row", "matrix")
@@ -59,6 +60,14 @@ class Output:
     @cached_property
     def steps(self) -> list[Step]:
         return steps(self.expression)
+
+    @property
+    def merge(self) -> Call | None:
+        """The call of the root's method, without polish steps."""
+        call = self.expression
+        while isinstance(call, Call) and call.merged is not None:
+            call = call.merged
+        return call if isinstance(call, Call) else None
 
     @cached_property
     def leaves(self) -> list[Leaf]:
@@ -128,6 +137,17 @@ class Plan:
         for output in sorted(self.outputs, key=lambda output: -len(output.steps)):
             found.update(dict.fromkeys((s.call.path, s.stats) for s in output.steps if s.whole_model))
         return list(found)
+
+
+def teller(outputs: Iterable[Output], function: Callable[..., Any]) -> Output | None:
+    """The first output whose merge gathers all statistics that a function of a method's `numbers` asks for."""
+    for output in outputs:
+        call = output.merge
+        if call is not None and not output.side:
+            idle = call.method.stats.keys() - set(call.method.active(call.facts))
+            if not idle & set(asks(function)):
+                return output
+    return None
 
 
 def _coarsest(node: Leaf | Call) -> str:

@@ -81,7 +81,7 @@ class _Examiner:
         for key, why in OUTER.items():
             if path and key in data:
                 self.notices.append(Notice((*path, key), f"{key} has no effect in an inner recipe: {why}"))
-        roles = cast(method.base, models, base) if method else Roles(list(range(len(models))), [], appended=False)
+        roles = cast(method, models, base) if method else Roles(list(range(len(models))), [], appended=False)
         shared = _mapping(data.get("parameters"))
         self._polish(data.get("polish"), base, path)
         asked = [method, *(methods.get(name) for name in _steps(data.get("polish")) if name in methods.polish_names())]
@@ -97,6 +97,7 @@ class _Examiner:
         self._counts(method, roles, base, models, path)
         own = [_mapping(entries[index].get("parameters")) for index in roles.merged] + [{}] * roles.appended
         self._required(method, shared, own, roles, path)
+        self._lengths(method, shared, len(own), path)
         if len(self.faults) == before:
             self._sums(method, shared, own, path)
             self._whole_model(method, shared, own, roles, path)
@@ -238,6 +239,14 @@ class _Examiner:
                 if _given(parameter, own[place]) is None:
                     at = (*path, "base_model") if index is None else (*path, "models", index)
                     self.faults.append(Fault(at, f"{needs} this model's parameters.", hint))
+
+    def _lengths(self, method: Method, shared: Mapping[str, Any], count: int, path: Path) -> None:
+        """Lists of one number for each model."""
+        for parameter in method.params.values():
+            given = _given(parameter, shared)
+            if parameter.each and isinstance(given, list) and len(given) != count:
+                message = f"{parameter.name} has {len(given)} values for {count} models."
+                self.faults.append(Fault((*path, "parameters", parameter.name), message, _meaning(parameter)))
 
     def _sums(self, method: Method, shared: Mapping[str, Any], own: list[Mapping[str, Any]], path: Path) -> None:
         """Weights of an average that cancel, at either end of the model."""

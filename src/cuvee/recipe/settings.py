@@ -68,10 +68,12 @@ def resolve_in(places: Sequence[Mapping[str, Any]], parameter: Parameter, key: K
             continue
         setting = given[parameter.name]
         if parameter.kind == "list":
-            return parameter.parse(setting)
+            taken = parameter.parse(setting)
+            return tuple(taken) if parameter.each and taken is not None else taken
         value = value_at(setting, key.depth, name)
         if value is not None:
-            return _parsed(parameter, value)
+            whole = parameter.kind == "whole" and isinstance(value, float)  # between two values of a gradient
+            return _parsed(parameter, round(float(value)) if whole else value)
     if parameter.required:
         raise CuveeError(f"{owner}: {parameter.name} has no value for {name}; add one without a filter.")
     default = parameter.bounds.default

@@ -13,6 +13,11 @@ from cuvee.core import Key
 _INDEX = re.compile(r"(?:^|\.)(\d+)(?=\.)")
 _EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|tok_embeddings|embed_in|shared)\.weight$")
 _HEAD = re.compile(r"(^|\.)(lm_head|embed_out|predictions\.decoder)\.weight$")
+_ATTENTION = re.compile(
+    r"(^|\.)([qkv]|w[qkv]|[qkv]_(proj|lin)|to_[qkv]|query|key|value|to_qkv|w?qkv(_proj)?|query_key_value|c_attn|w_pack"
+    r"|in_proj(?=_(weight|bias)$))(\.|_weight$|_bias$|$)",
+    re.IGNORECASE,
+)
 _BEFORE = re.compile(r"embed|(^|\.)(wte|wpe|shared|conv1|stem)\b")
 PREFIXES = ("model.", "module.", "_orig_mod.", "transformer.", "base_model.")
 """What wrappers put before names."""
@@ -54,6 +59,11 @@ def role(name: str) -> str:
     if split_layer(name)[1] is not None:
         return "layer"
     return "embedding" if _EMBEDDING.search(name) else "head" if _HEAD.search(name) else "other"
+
+
+def projects_attention(name: str) -> bool:
+    """Whether a tensor makes queries, keys or values of an attention, each by itself or fused."""
+    return bool(_ATTENTION.search(name))
 
 
 def is_behind(name: str) -> bool:

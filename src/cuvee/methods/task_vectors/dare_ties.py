@@ -23,7 +23,7 @@ def dare_ties(
     norms: Annotated[Tensors | None, Sum(random_norms, when=by_norm)],
     *,
     weight: PerModel = param(1.0, "weight of each model, in the election and in the mean"),
-    density: PerModel = param(1.0, "share of each task vector to keep, drawn at random", ge=0, le=1),
+    density: PerModel = param(1.0, "share of each task vector to keep, drawn at random", ge=0, le=1, stepped=True),
     lambda_: Number = param(1.0, "scale of the merged task vector"),
     normalize: bool = param(False, "divide by the weights of the models that agree"),
     rescale: bool = param(True, "make up for what was dropped"),

@@ -51,7 +51,9 @@ def sce(
     cut: Annotated[Tensor, TopK(variance, count=selected)],
     energy: Annotated[Tensors, Sum(squares)],
     *,
-    select_topk: Number = param(1.0, "share of the entries that vary between models to keep; 1 keeps all", ge=0, le=1),
+    select_topk: Number = param(
+        1.0, "share of the entries that vary between models to keep; 1 keeps all", ge=0, le=1, stepped=True
+    ),
     select_applies_to: Literal["deltas", "weights"] = param(
         "deltas", "merge selected entries only, or only weigh by them"
     ),
