@@ -85,6 +85,8 @@ def load(
     """
     if isinstance(model, Recipe) or (isinstance(model, (str, Path)) and str(model).endswith((".yaml", ".yml"))):
         return Merged(explain(model))
+    if base is not None and "@" not in str(model):
+        raise CuveeError(f"{model}: only a model of a pack (PACK@TASK) can be given a base.")
     return store.load(model, base=None if base is None else store.load(base))
 
 

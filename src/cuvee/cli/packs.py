@@ -91,7 +91,8 @@ def pack(
         print_json({"out": str(out), "kind": kind, "bytes": total, "tasks": [_facts(each) for each in found]})
         return
     _print(found)
-    say(f"{out}: {len(found)} models in {size(total)}, in place of {size(sum(each.model for each in found))}")
+    before = sum(each.model for each in found)
+    say(f"{out}: {len(found)} model{'s' * (len(found) > 1)} in {size(total)}, in place of {size(before)}")
 
 
 def _facts(each: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cuvee.core import Checkpoint, CuveeError
+from cuvee.engine.output import input_folders
 from cuvee.store import sidecars
 from cuvee.store.packs import MANIFEST
 from cuvee.store.writer import PART
@@ -32,7 +33,7 @@ def claimed(folder: Path, models: Sequence[Checkpoint], *, overwrite: bool) -> I
     if folder.exists() and not folder.is_dir():
         raise CuveeError(f"{folder} is a file: a pack is a folder.")
     for model in models:
-        if model.folder and folder.exists() and model.folder.exists() and model.folder.samefile(folder):
+        if folder.exists() and any(path.exists() and path.samefile(folder) for path in input_folders(model.identity())):
             raise CuveeError(f"{folder} is an input of the pack ({model.label}): write elsewhere.")
     started = folder / (MANIFEST + PART)
     if (folder / MANIFEST).exists() and not overwrite:

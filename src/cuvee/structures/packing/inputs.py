@@ -35,11 +35,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor of one task: what it started from, and whether it is coded or kept."""
+    """One tensor of one task: what it started from, whether that is of its kind and shape, and whether it is coded."""
 
     task: Task
     change: Change
     start: Origin | None
+    alike: bool
     coded: bool
 
 
@@ -113,7 +114,10 @@ def tensors_of(task: Task, kind: Kind[Any], start: Checkpoint | None, tell: Call
             and spec.numel > 0
         )
         coded = alike and kind.codes(Place(name, spec, layered), task.params)
-        tensors.append(Tensor(task, Change(name, order, task.model, origin if alike else None, tell), origin, coded))
+        change = Change(name, order, task.model, origin if alike else None, tell)
+        tensors.append(Tensor(task, change, origin, alike, coded))
+    if start is not None and not any(tensor.alike for tensor in tensors):
+        raise CuveeError(f"{task.model.label} has no tensor of a name and shape as in {start.label}: is that its base?")
     return tensors
 
 
