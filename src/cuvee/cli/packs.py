@@ -90,9 +90,9 @@ def pack(
     if as_json:
         print_json({"out": str(out), "kind": kind, "bytes": total, "tasks": [_facts(each) for each in found]})
         return
-    _print(found)
     before = sum(each.model for each in found)
     say(f"{out}: {len(found)} model{'s' * (len(found) > 1)} in {size(total)}, in place of {size(before)}")
+    _print(found)
 
 
 def _facts(each: Any) -> dict[str, Any]:
