@@ -368,3 +368,52 @@ def test_progress_ends_where_it_said(models: Path, kind: str, params: dict[str, 
 
 def test_each_kind_is_packed_here() -> None:
     assert {kind for kind, _ in SETTINGS} == set(packs.names())
+
+
+def test_tensors_in_memory(models: Path) -> None:
+    base = stored("base")
+    cuvee.pack({"math": stored("math")}, base, "out", kind="sparse", density=1)
+    with pytest.raises(CuveeError, match=r"its base is not there any more \(a model in memory\)"):
+        cuvee.load("out@math")
+    got = restored("out@math", base=base)
+    assert all(torch.equal(got[name], tensor) for name, tensor in stored("math").items())
+
+
+def test_small_floats(models: Path) -> None:
+    """Eight bits: what is stored of a change has sixteen."""
+    for name in ("base", "math"):
+        tensors = {n: t.to(torch.float8_e4m3fn) for n, t in stored(name).items() if t.is_floating_point()}
+        write(models / f"{name}8", tensors)
+    for kind in ("tall_masks", "low_rank", "sparse", "compeft", "one_bit"):
+        cuvee.pack(["math8"], "base8", kind, kind=kind)
+        got = cuvee.load(f"{kind}@math8")
+        assert got.spec(MATRIX).dtype == torch.float8_e4m3fn
+        change = got.read(MATRIX).float() - cuvee.load("base8").read(MATRIX).float()
+        own = cuvee.load("math8").read(MATRIX).float() - cuvee.load("base8").read(MATRIX).float()
+        assert float((change * own).sum()) > 0
+
+
+def test_one_model_needs_no_list(models: Path) -> None:
+    cuvee.pack("math", "base", "out", kind="one_bit")
+    assert [task.name for task in manifest("out").tasks] == ["math"]
+
+
+def test_odd_tensors(models: Path) -> None:
+    """No axes, no entries, one entry; and of two dtypes."""
+    shapes = {"scale": (), "none": (0, 3), "layers.0.one.weight": (1, 1), "layers.0.w.weight": (5, 3)}
+    base = {name: torch.ones(shape) for name, shape in shapes.items()}
+    own = {name: 2 * tensor for name, tensor in base.items()}
+    own["layers.0.w.weight"] = own["layers.0.w.weight"].double() + 1e-9
+    write(models / "odd0", base)
+    write(models / "odd1", own)
+    for number, (kind, params) in enumerate(SETTINGS):
+        params = {
+            **params,
+            **({"density": 1} if "density" in params else {}),
+            **({"alpha": 1} if "alpha" in params else {}),
+        }
+        cuvee.pack(["odd1"], "odd0", f"out{number}", kind=kind, **params)
+        got = restored(f"out{number}@odd1")
+        assert {name: (t.dtype, t.shape) for name, t in got.items()} == {n: (t.dtype, t.shape) for n, t in own.items()}
+        if kind in ("sparse", "low_rank"):
+            assert all(torch.equal(got[name], own[name]) for name in own)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import cuvee
@@ -118,3 +119,27 @@ def test_an_adapter_comes_out_as_one_that_fits_its_base(tmp_path: Path) -> None:
     change = inside.read(f"{module}.lora_B.weight") @ inside.read(f"{module}.lora_A.weight")
     assert torch.allclose(adapted.read(name) - base.read(name), change, atol=1e-6)
     assert change.abs().max() > 0
+
+
+def test_adapters_that_cannot_share_a_vector(tmp_path: Path) -> None:
+    wide = tmp_path / "wide"
+    shutil.copytree("inputs/la0", wide)
+    tensors = {
+        name: torch.cat([tensor, tensor]) for name, tensor in load_file(wide / "adapter_model.safetensors").items()
+    }
+    save_file(tensors, wide / "adapter_model.safetensors")
+    with pytest.raises(cuvee.CuveeError, match="has several shapes: these models cannot share a vector"):
+        cuvee.pack(["inputs/la0", wide], None, tmp_path / "out", kind="tall_masks")
+    cuvee.pack(["inputs/la0", wide], None, tmp_path / "apart", kind="compeft")
+    assert set(cuvee.load(f"{tmp_path / 'apart'}@wide").names()) == set(tensors)
+
+
+def test_an_adapter_in_another_dtype(tmp_path: Path) -> None:
+    packed("compeft_adapter", tmp_path / "out")
+    cuvee.unpack(f"{tmp_path / 'out'}@la0", tmp_path / "half", dtype="bfloat16")
+    written = load_file(tmp_path / "half" / "adapter_model.safetensors")
+    assert {tensor.dtype for tensor in written.values()} == {torch.bfloat16}
+    with pytest.raises(cuvee.CuveeError, match="'bfloat17' is not a kind of number"):
+        cuvee.unpack(f"{tmp_path / 'out'}@la0", tmp_path / "other", dtype="bfloat17")
+    with pytest.raises(cuvee.CuveeError, match="half is not an empty folder"):
+        cuvee.unpack(f"{tmp_path / 'out'}@la0", tmp_path / "half")

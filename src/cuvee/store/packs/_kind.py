@@ -158,9 +158,12 @@ class Kind(ABC, Generic[P]):
         params: Sequence[P],
         facts: Sequence[Facts],
         sinks: Sequence[Sink],
-        shared: Sink,
+        shared: Sink | None,
     ) -> list[Record]:
-        """Write the coded form of one tensor for each task that codes it. Its record holds what `decode` must know."""
+        """Write the coded form of one tensor for each task that codes it. Its record holds what `decode` must know.
+
+        shared: the file of all tasks, of a joint kind.
+        """
 
     @abstractmethod
     def decode(self, coded: Coded, start: int, stop: int) -> Tensor:
@@ -180,7 +183,7 @@ class Single(Kind[P]):
         params: Sequence[P],
         facts: Sequence[Facts],
         sinks: Sequence[Sink],
-        shared: Sink,
+        shared: Sink | None,
     ) -> list[Record]:
         each = zip(changes, params, facts, sinks, strict=True)
         return [self.encode_one(change, own, found, sink) for change, own, found, sink in each]
@@ -189,6 +192,11 @@ class Single(Kind[P]):
 def working(*specs: TensorSpec) -> torch.dtype:
     """The dtype that changes between such tensors are computed in."""
     return torch.float64 if torch.float64 in {spec.dtype for spec in specs} else torch.float32
+
+
+def coarse(dtype: torch.dtype) -> torch.dtype:
+    """The dtype that changes of such tensors are stored in: the same, but bfloat16 for floats of 8 bits."""
+    return dtype if dtype.itemsize > 1 else torch.bfloat16
 
 
 def spans(entries: int) -> list[Span]:

@@ -24,6 +24,7 @@ from cuvee.store.packs._kind import (
     Single,
     Sink,
     Span,
+    coarse,
     count_of,
 )
 from cuvee.store.sequential import Entry
@@ -102,7 +103,7 @@ def _rank(spec: TensorSpec, params: Settings) -> int:
 
 def _factors(spec: TensorSpec, rank: int) -> tuple[TensorSpec, TensorSpec]:
     """Of the product left @ right: in the fine-tune's dtype, or bfloat16 where that has 8 bits."""
-    dtype = spec.dtype if spec.dtype.itemsize > 1 else torch.bfloat16
+    dtype = coarse(spec.dtype)
     rows, columns = spec.shape
     return TensorSpec(dtype, (rows, rank)), TensorSpec(dtype, (rank, columns))
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cuvee.core import TensorSpec
 from cuvee.store.packs._bits import packed, spec_of_bits, unpacked
-from cuvee.store.packs._kind import PER_TASK, Change, Coded, Facts, Kind, Params, Record, Sink
+from cuvee.store.packs._kind import PER_TASK, Change, Coded, Facts, Kind, Params, Record, Sink, coarse
 from cuvee.store.sequential import Entry
 
 
@@ -36,8 +36,9 @@ class TallMasks(Kind[Settings]):
     joint = True
 
     def shared_spec(self, spec: TensorSpec, params: Settings) -> TensorSpec:
-        dtype = spec.dtype if params.vector_dtype == "base" else getattr(torch, params.vector_dtype)
-        return TensorSpec(dtype, spec.shape)
+        if params.vector_dtype == "base":
+            return TensorSpec(coarse(spec.dtype), spec.shape)
+        return TensorSpec(getattr(torch, params.vector_dtype), spec.shape)
 
     def entries(self, name: str, spec: TensorSpec, params: Settings) -> list[Entry]:
         return [(name, spec_of_bits(spec.numel))]
@@ -51,8 +52,9 @@ class TallMasks(Kind[Settings]):
         params: Sequence[Settings],
         facts: Sequence[Facts],
         sinks: Sequence[Sink],
-        shared: Sink,
+        shared: Sink | None,
     ) -> list[Record]:
+        assert shared is not None
         spec = self.shared_spec(changes[0].start_spec, params[0])
         shared.add(changes[0].start_name, spec)
         for change, sink in zip(changes, sinks, strict=True):

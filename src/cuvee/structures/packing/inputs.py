@@ -60,8 +60,10 @@ def open_adapter(reference: Any) -> tuple[Checkpoint, Path]:
     return Folder(folder / "adapter_model.safetensors", str(reference)), folder
 
 
-def named(models: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:
+def named(models: Mapping[str, Any] | Sequence[Any] | str | Path) -> dict[str, Any]:
     """Task -> model. A list's tasks are named after the last part of each reference. Raises CuveeError."""
+    if isinstance(models, (str, Path)):
+        models = [models]
     if isinstance(models, Mapping):
         for name in models:
             if not _NAME.fullmatch(str(name)):

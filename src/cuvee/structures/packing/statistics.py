@@ -29,9 +29,6 @@ class Facts:
         return kept
 
 
-NOTHING = Facts(torch.float32, None, 0.0)
-
-
 def passes(needs: Needs, dtype: torch.dtype) -> int:
     """Reads of the data that statistics take, at most."""
     digits = 4 if dtype == torch.float64 else 2

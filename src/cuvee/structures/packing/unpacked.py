@@ -26,6 +26,8 @@ def write_adapter(model: Packed, folder: Path, dtype: str | None = None, *, over
     folder.mkdir(parents=True, exist_ok=True)
     specs = [(name, model.spec(name)) for name in model.names()]
     if dtype:
+        if not isinstance(getattr(torch, dtype, None), torch.dtype):
+            raise CuveeError(f"{dtype!r} is not a kind of number; float32 and bfloat16 are.")
         specs = [(name, TensorSpec(getattr(torch, dtype), spec.shape)) for name, spec in specs]
     with Sequential(folder / "adapter_model.safetensors", specs, {"format": "pt"}) as file:
         for name, spec in specs:

@@ -152,7 +152,11 @@ class _Job:
         return found
 
     def _joint_bounds(self, groups: list[list[Tensor]]) -> list[Entry]:
-        return [(group[0].change.start_name, self._shared_spec(group[0])) for group in groups]
+        """Raises CuveeError for adapters of several ranks, whose changes cannot be added."""
+        names = [group[0].change.start_name for group in groups]
+        if len(set(names)) < len(names):
+            raise CuveeError(f"{max(names, key=names.count)} has several shapes: these models cannot share a vector.")
+        return [(name, self._shared_spec(group[0])) for name, group in each(names, groups)]
 
     def _shared_spec(self, tensor: Tensor) -> TensorSpec:
         return self.kind.shared_spec(tensor.change.start_spec, tensor.task.params)
@@ -180,7 +184,7 @@ class _Job:
         params = [tensor.task.params for tensor in group]
         found = [facts[i] or statistics.gather([t.change], self.kind.needs(t.task.params)) for i, t in each(at, group)]
         own = [sinks[i] for i in at]
-        told = self.kind.encode([tensor.change for tensor in group], params, found, own, common or own[0])
+        told = self.kind.encode([tensor.change for tensor in group], params, found, own, common)
         for index, tensor, coded in zip(at, group, told, strict=True):
             start = tensor.start[1] if tensor.start else None
             self.records[index][tensor.change.name] = recorded(tensor.change.spec, "coded", start, **coded)
