@@ -21,9 +21,11 @@ from cuvee.recipe import Recipe
 from cuvee.recipe.continued import continued
 from cuvee.report.card import model_card
 from cuvee.store import open as store
+from cuvee.store import packs
 from cuvee.store.folder import Folder
+from cuvee.structures import packing
 
-__all__ = ["Source", "add", "added", "doubts", "explain", "load", "merge", "run"]
+__all__ = ["Source", "add", "added", "doubts", "explain", "load", "merge", "pack", "run", "unpack"]
 
 Source = Recipe | str | Path | Mapping[str, Any]
 """A recipe: an object, a path to YAML, YAML text, or a mapping of the same keys."""
@@ -107,14 +109,63 @@ def added(merge: str | Path, models: Sequence[str | Path]) -> Recipe:
     return continued(folder, manifest, dtype_name(reduce(torch.promote_types, dtypes)), [str(each) for each in models])
 
 
-def load(model: str | Path | Mapping[str, Tensor] | Recipe | Checkpoint) -> Checkpoint:
+def load(
+    model: str | Path | Mapping[str, Tensor] | Recipe | Checkpoint, *, base: str | Path | Checkpoint | None = None
+) -> Checkpoint:
     """A model, or a merge that is not written yet, as a lazy checkpoint: `load("merged").read("lm_head.weight")`.
 
-    A `Recipe`, or a path to one (.yaml, .yml), gives the merge; anything else is opened as a model. Raises CuveeError.
+    A `Recipe`, or a path to one (.yaml, .yml), gives the merge; `pack@task` a model of a pack, whose base may be said
+    where it has moved; anything else is opened as a model. Raises CuveeError.
     """
     if isinstance(model, Recipe) or (isinstance(model, (str, Path)) and str(model).endswith((".yaml", ".yml"))):
         return Merged(explain(model))
-    return store.load(model)
+    if base is not None and "@" not in str(model):
+        raise CuveeError(f"{model}: only a model of a pack (PACK@TASK) can be given a base.")
+    return store.load(model, base=None if base is None else store.load(base))
+
+
+def pack(
+    models: Mapping[str, Any] | Sequence[Any],
+    base: str | Path | Mapping[str, Tensor] | Checkpoint | None,
+    out: str | Path,
+    *,
+    kind: str,
+    overwrite: bool = False,
+    progress: local.Progress | None = None,
+    **params: Any,
+) -> Path:
+    """Store what models changed in their base, compressed: `cuvee.pack(["math", "code"], "base", "packed", kind=...)`.
+
+    models: a list, whose tasks are named after the folders, or a mapping of task names to models. base: None packs LoRA
+    adapters by themselves. kind: tall_masks, one_bit, compeft, low_rank or sparse. params: the kind's own; numbers may
+    be lists with one for each task, or mappings by task. Returns the folder; `load("packed@math")` gives a model back,
+    and recipes take it as any other. Raises CuveeError.
+    """
+    return packing.pack(models, base, out, kind=kind, overwrite=overwrite, progress=progress, **params)
+
+
+def unpack(
+    model: str,
+    out: str | Path,
+    *,
+    dtype: str | None = None,
+    base: str | Path | Checkpoint | None = None,
+    overwrite: bool = False,
+    progress: local.Progress | None = None,
+) -> Path:
+    """Write a model of a pack as a folder that transformers loads, or an adapter as one that PEFT loads.
+
+    model: `pack@task`. dtype: by default that of each of the fine-tune's tensors. base: where the base is now, if the
+    pack cannot find it. The pack's file is hashed first. Raises CuveeError.
+    """
+    found = load(model, base=base)
+    if not isinstance(found, packs.Packed):
+        raise CuveeError(f"{model} is no model of a pack: write PACK@TASK.")
+    found.verify()
+    if packing.is_adapter(found):
+        return packing.write_adapter(found, Path(out), dtype, overwrite=overwrite)
+    recipe = {"merge_method": "passthrough", "models": [model if base is None else found]}
+    return merge(recipe | ({"dtype": dtype} if dtype else {}), out, overwrite=overwrite, progress=progress)
 
 
 def planned_again(manifest: Mapping[str, Any]) -> Plan:

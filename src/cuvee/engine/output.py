@@ -31,7 +31,8 @@ def claimed(folder: Path, plan: Plan, *, overwrite: bool) -> Iterator[bool]:
     OSError of the run.
     """
     for checkpoint in plan.checkpoints:
-        if checkpoint.folder and folder.exists() and any(_is(path, folder) for path in _folders(checkpoint.identity())):
+        places = input_folders(checkpoint.identity()) if checkpoint.folder and folder.exists() else ()
+        if any(_is(path, folder) for path in places):
             raise CuveeError(f"{folder} is an input of the merge ({checkpoint.label}): write elsewhere.")
     if folder.exists() and not folder.is_dir():
         raise CuveeError(f"{folder} is a file: the output is a folder.")
@@ -107,13 +108,13 @@ def _are_relative(plan: Plan) -> bool:
     return not all(Path(checkpoint.label).is_absolute() for checkpoint in plan.checkpoints)
 
 
-def _folders(identity: Mapping[str, Any]) -> Iterator[Path]:
+def input_folders(identity: Mapping[str, Any]) -> Iterator[Path]:
     """Where a checkpoint's files are, an adapter's among them."""
     for key, value in identity.items():
         if key == "path":
             yield Path(value)
         elif isinstance(value, Mapping):
-            yield from _folders(value)
+            yield from input_folders(value)
 
 
 def _is(path: Path, folder: Path) -> bool:

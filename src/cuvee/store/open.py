@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from cuvee.core import Checkpoint, CuveeError
+from cuvee.store import packs
 from cuvee.store.continued import SUFFIX, Continued
 from cuvee.store.folder import Folder, read_json
 from cuvee.store.hub import resolve
@@ -18,12 +19,17 @@ from cuvee.store.pickles import Pickles, is_pickled
 HERE = (Path(),)
 
 
-def load(reference: str | Path | Mapping[str, Tensor] | Checkpoint, roots: Iterable[Path] = HERE) -> Checkpoint:
-    """Open a model: a folder, a safetensors file, a pickle, a Hub id (`id@revision`), any of them `+lora`, a merge's
-    state (`merge#state`), or tensors.
+def load(
+    reference: str | Path | Mapping[str, Tensor] | Checkpoint,
+    roots: Iterable[Path] = HERE,
+    base: Checkpoint | None = None,
+) -> Checkpoint:
+    """Open a model: a folder, a safetensors file, a pickle, a Hub id (`id@revision`), any of them `+lora`, a model of a
+    pack (`pack@task`), a merge's state (`merge#state`), or tensors.
 
-    Local paths are relative to the first of `roots` that has them. Nothing but headers is read. Raises CuveeError when
-    there is no such model, naming what was looked for.
+    Local paths are relative to the first of `roots` that has them. Nothing but headers is read (of a pack's base, where
+    it is not where it was, samples). base: of a pack, in place of the one that the pack remembers. Raises CuveeError
+    when there is no such model, naming what was looked for.
     """
     if isinstance(reference, Checkpoint):
         return reference
@@ -35,9 +41,13 @@ def load(reference: str | Path | Mapping[str, Tensor] | Checkpoint, roots: Itera
         return _open(path, text)
     if text.endswith(SUFFIX):
         return _continued(text, roots)
+    pack, _, task = text.rpartition("@")
+    folder = _local(pack, roots) if pack else None
+    if folder is not None and packs.is_pack(folder) and "+" not in task:
+        return packs.open_task(folder, task, text, lambda place: load(place, roots), base)
     model, plus, adapter = text.rpartition("+")
     if plus:
-        return with_adapter(load(model, roots), _local(adapter, roots) or resolve(adapter), label=text)
+        return with_adapter(load(model, roots, base), _local(adapter, roots) or resolve(adapter), label=text)
     return _open(resolve(text), text)
 
 
@@ -59,4 +69,6 @@ def _local(text: str, roots: Iterable[Path]) -> Path | None:
 def _open(path: Path, label: str) -> Checkpoint:
     if (path / "adapter_config.json").exists() and not (path / "config.json").exists():
         raise CuveeError(f"{label} is an adapter: write it behind its base, as BASE+{label}.")
+    if packs.is_pack(path):
+        raise CuveeError(f"{label} is a pack: write {label}@TASK for one of its models.{packs.tasks_of(path)}")
     return Pickles(path, label) if is_pickled(path) else Folder(path, label)
