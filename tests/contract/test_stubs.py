@@ -13,7 +13,7 @@ from cuvee import methods
 from cuvee.methods import Method
 from cuvee.testing import broken
 
-NAMES = methods.names()
+NAMES = methods.for_tensors()
 
 
 def first_model(models: list[Tensor], base: Tensor | None) -> Tensor:

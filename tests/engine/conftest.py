@@ -78,7 +78,7 @@ def recipe_for() -> Callable[..., dict[str, Any]]:
 def variants() -> list[Any]:
     """(method, its static parameters) for each method of the registry and each choice that it offers."""
     found = []
-    for name in methods.names():
+    for name in methods.for_tensors():
         found.append(pytest.param(name, {}, id=name))
         for parameter in methods.get(name).params.values():
             for choice in parameter.choices:
@@ -95,7 +95,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "choices" in metafunc.fixturenames:
         metafunc.parametrize(("method", "choices"), variants())
     elif "method" in metafunc.fixturenames and not chosen:
-        metafunc.parametrize("method", methods.names())
+        metafunc.parametrize("method", methods.for_tensors())
 
 
 @pytest.fixture(scope="session")

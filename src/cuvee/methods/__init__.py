@@ -17,9 +17,21 @@ from torch import Tensor
 
 from cuvee.core import CuveeError, did_you_mean
 from cuvee.methods._parameters import Number, PerModel, param
-from cuvee.methods._protocol import Method, Tensors, build
+from cuvee.methods._protocol import Method, Outline, RankRule, Tensors, build
 
-__all__ = ["Method", "Number", "PerModel", "Tensors", "get", "keep_probability", "method", "names", "param"]
+__all__ = [
+    "Method",
+    "Number",
+    "Outline",
+    "PerModel",
+    "Tensors",
+    "for_tensors",
+    "get",
+    "keep_probability",
+    "method",
+    "names",
+    "param",
+]
 
 _registered: dict[str, Method] = {}
 
@@ -35,7 +47,9 @@ def method(
     average: bool = False,
     neutral: Mapping[str, Any] | None = None,
     homogeneous: bool = True,
-) -> Callable[[Callable[..., Tensor]], Method]:
+    rank: RankRule | None = None,
+    caution: str = "",
+) -> Callable[[Callable[..., Any]], Method]:
     """Register a function as the merge method of its name.
 
     paper: where it comes from, an arXiv id or a name. formula: in words, for `cuvee methods NAME`.
@@ -45,10 +59,12 @@ def method(
     symmetric: the order of models does not matter. average: equal models give that model.
     neutral: parameters that, the rest at their defaults, give a single model back as it is.
     homogeneous: the merge grows and changes sign with its inputs.
+    rank: of a method that merges adapters: from the updates of a module to the rank and scale of the merged one.
+    caution: what a person should know before it runs.
     Raises CuveeError if another function has the name already.
     """
 
-    def register(function: Callable[..., Tensor]) -> Method:
+    def register(function: Callable[..., Any]) -> Method:
         made = build(
             function,
             paper=paper,
@@ -60,6 +76,8 @@ def method(
             average=average,
             neutral=neutral,
             homogeneous=homogeneous,
+            rank=rank,
+            caution=caution,
         )
         held = _registered.get(made.name)
         if held is not None and held.function.__module__ != function.__module__:
@@ -93,6 +111,11 @@ def _plugins() -> dict[str, EntryPoint]:
 def names() -> list[str]:
     """All methods: ours, those of installed packages, and those registered in this process."""
     return sorted({*_files(), *_plugins(), *_registered})
+
+
+def for_tensors() -> list[str]:
+    """Those of them that merge tensors, not adapters."""
+    return [name for name in names() if get(name).rank is None]
 
 
 def get(name: str) -> Method:

@@ -29,6 +29,7 @@ class Bounds:
     gt: float | None = None
     lt: float | None = None
     scaled: bool = False
+    whole: bool = False
 
     def words(self) -> str:
         """The limits as a person says them."""
@@ -48,12 +49,14 @@ def param(
     gt: float | None = None,
     lt: float | None = None,
     scaled: bool = False,
+    whole: bool = False,
 ) -> Any:
     """Declare a parameter in a method's signature: its default (none = required), meaning and bounds.
 
-    scaled: it is measured in the unit of the tensors' entries, so that it grows with them.
+    scaled: it is measured in the unit of the tensors' entries, so that it grows with them. whole: it is a whole number;
+    between those of a gradient the nearest one is taken.
     """
-    return Bounds(default, help, ge, le, gt, lt, scaled)
+    return Bounds(default, help, ge, le, gt, lt, scaled, whole)
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,8 @@ class Parameter:
             wrong = f"{given} is not one of {', '.join(map(str, self.choices))}"
         if (self.kind == "number") == isinstance(value, bool) and self.kind in ("number", "flag"):
             raise ValueError(f"{self.name}: {wrong}.")
+        if self.bounds.whole and isinstance(value, float) and not value.is_integer():
+            raise ValueError(f"{self.name}: {given} is not a whole number.")
         try:
             return self.adapter().validate_python(value)
         except ValidationError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 from torch import Tensor
 
@@ -21,6 +21,23 @@ GRAINS = ("element", "row", "matrix")
 
 INPUTS = {"base", "models", "deltas", "bits", "key", "size"}
 """What a method, or a tile function of a fold, may ask for by name beside statistics and parameters."""
+
+OF_ADAPTERS = {"updates", "target", "key", "seed"}
+"""What a method that merges adapters may ask for by name beside parameters."""
+
+
+class Outline(NamedTuple):
+    """What is known of a low-rank update before its factors are read."""
+
+    rank: int
+    scale: float = 1.0  # of the product of its factors
+
+
+RankRule = Callable[[Sequence[Outline], int, Mapping[str, Any]], Outline]
+"""(updates of one module, shorter side of its weight, parameters by argument) -> the merged update.
+
+Raises CuveeError for updates that the method cannot merge.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +60,8 @@ class Method:
     average: bool
     neutral: Mapping[str, Any] | None
     homogeneous: bool
+    rank: RankRule | None  # of a method that merges adapters, module by module; None: it merges tensors
+    caution: str  # what a person should know before it runs
     _grain: str | Callable[[Mapping[str, Any]], str] = field(repr=False)
 
     @property
@@ -77,12 +96,17 @@ class Method:
     def __call__(self, models: Sequence[Any], base: Any = None, *, seed: int = 0, **params: Any) -> Any:
         """Merge whole tensors, or state dicts of the same names, in memory; differentiable.
 
-        models: tensors of one shape, or mappings from name to tensor. Numbers may be tensors that require grad,
+        models: tensors of one shape, or mappings from name to tensor; for a method that merges adapters, updates of one
+        module (`cuvee.kernels.lowrank.Product`), and that is what it returns. Numbers may be tensors that require grad,
         per-model ones a single value or one for each model. Returns a tensor (or a dict of them) in the promoted
         floating dtype, at least float32. Raises CuveeError for parameters or shapes that do not fit.
         """
         from cuvee.methods._direct import merge_now
 
+        if self.rank is not None:
+            from cuvee.methods._updates import merge_updates
+
+            return merge_updates(self, models, seed=seed, params=params)
         return merge_now(self, models, base, seed=seed, params=params)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -105,7 +129,7 @@ def read_signature(function: Callable[..., Tensor]) -> tuple[dict[str, Fold], di
             params[parameter.name] = parameter
         elif folds:
             stats[argument.name] = folds[0]
-        elif argument.name in INPUTS:
+        elif argument.name in INPUTS | OF_ADAPTERS:
             inputs.add(argument.name)
         else:
             raise TypeError(
@@ -131,6 +155,8 @@ def build(
     average: bool = False,
     neutral: Mapping[str, Any] | None = None,
     homogeneous: bool = True,
+    rank: RankRule | None = None,
+    caution: str = "",
 ) -> Method:
     stats, params, inputs = read_signature(function)
     wanted = inputs | {name for fold in stats.values() for name in asks(fold.of)}
@@ -149,5 +175,7 @@ def build(
         average=average,
         neutral=neutral,
         homogeneous=homogeneous,
+        rank=rank,
+        caution=caution,
         _grain=grain,
     )

@@ -67,7 +67,8 @@ def resolve(recipe: Recipe, parameter: Parameter, key: Key, entry: ModelEntry | 
             return parameter.parse(setting)
         value = value_at(setting, key.depth, name)
         if value is not None:
-            return _parsed(parameter, value)
+            nearest = round(value) if parameter.bounds.whole and isinstance(value, float) else value
+            return _parsed(parameter, nearest)
     if parameter.required:
         raise CuveeError(f"{recipe.merge_method}: {parameter.name} has no value for {name}; add one without a filter.")
     default = parameter.bounds.default
