@@ -8,9 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
+from cuvee import methods
 from cuvee.core import Checkpoint
 from cuvee.engine import local, output
-from cuvee.engine.doubts import doubts
+from cuvee.engine.doubts import doubts as doubts_of
 from cuvee.engine.merged import Merged
 from cuvee.plan import Plan, build
 from cuvee.plan.layout import SHARD_SIZE
@@ -18,6 +19,7 @@ from cuvee.plan.memory import check_room, default_memory, default_workers, parse
 from cuvee.recipe import Recipe
 from cuvee.report.card import model_card
 from cuvee.store import open as store
+from cuvee.structures import adapters
 
 __all__ = ["Source", "doubts", "explain", "load", "merge", "run"]
 
@@ -27,7 +29,14 @@ Source = Recipe | str | Path | Mapping[str, Any]
 
 def explain(recipe: Source, *, shard_size: int | str = SHARD_SIZE) -> Plan:
     """What a merge would do, from headers alone. Raises CuveeError with every fault of the recipe."""
-    return build(Recipe.load(recipe), parse_size(str(shard_size)))
+    return _plan(Recipe.load(recipe), parse_size(str(shard_size)))
+
+
+def _plan(recipe: Recipe, shard_size: int) -> Plan:
+    """The plan of a merge of models, or of adapters, which need no base and have one file."""
+    if methods.get(recipe.merge_method).rank is not None:
+        return adapters.plan_adapters(recipe)
+    return build(recipe, shard_size)
 
 
 def merge(
@@ -41,7 +50,8 @@ def merge(
     allow_nonfinite: bool = False,
     progress: local.Progress | None = None,
 ) -> Path:
-    """Merge to disk: `cuvee.merge("recipe.yaml", "merged")`. Returns the folder, which transformers loads.
+    """Merge to disk: `cuvee.merge("recipe.yaml", "merged")`. Returns the folder, which transformers loads, or peft
+    where adapters are merged.
 
     memory: budget in bytes or as "2GiB". A run that was stopped goes on when called again with the same arguments; a
     finished one returns at once. Raises CuveeError.
@@ -63,6 +73,8 @@ def run(
 ) -> local.Outcome | None:
     """Carry out a plan as `merge` does. Returns what was done, or None when OUT holds this merge already."""
     folder = Path(out)
+    if isinstance(planned, adapters.AdapterPlan):
+        return adapters.run(planned, folder, overwrite=overwrite, allow_nonfinite=allow_nonfinite, progress=progress)
     count = workers or default_workers()
     room = check_room(planned, parse_size(str(memory)) if memory else default_memory(), count)
     with output.claimed(folder, planned, overwrite=overwrite) as complete:
@@ -79,13 +91,28 @@ def load(model: str | Path | Mapping[str, Tensor] | Recipe | Checkpoint) -> Chec
     A `Recipe`, or a path to one (.yaml, .yml), gives the merge; anything else is opened as a model. Raises CuveeError.
     """
     if isinstance(model, Recipe) or (isinstance(model, (str, Path)) and str(model).endswith((".yaml", ".yml"))):
-        return Merged(explain(model))
+        return evaluated(explain(model))
     return store.load(model)
+
+
+def makes_adapter(planned: Plan) -> bool:
+    """Whether a plan is for an adapter, not for a model."""
+    return isinstance(planned, adapters.AdapterPlan)
+
+
+def evaluated(planned: Plan) -> Merged | adapters.MergedAdapter:
+    """The checkpoint of a plan, computed when it is read."""
+    return adapters.MergedAdapter(planned) if isinstance(planned, adapters.AdapterPlan) else Merged(planned)
+
+
+def doubts(planned: Plan) -> list[str]:
+    """One line for each model that does not look like a fine-tune of the base; reads a few MB."""
+    return [] if isinstance(planned, adapters.AdapterPlan) else doubts_of(planned)
 
 
 def planned_again(manifest: Mapping[str, Any]) -> Plan:
     """The plan of a finished merge, from its manifest. Raises CuveeError when an input is gone."""
     size = max((size for _, size in manifest["shards"]), default=SHARD_SIZE)
-    return build(
+    return _plan(
         Recipe.load(manifest["recipe"], manifest["roots"]), SHARD_SIZE if len(manifest["shards"]) == 1 else size
     )

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cuvee import __version__
-from cuvee.cli import explore, merge, methods, plan, recipes, results
+from cuvee.cli import explore, lora, merge, methods, plan, recipes, results
 from cuvee.cli.console import settings, stderr
 
 app = typer.Typer(
@@ -20,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (merge, plan, recipes, methods, explore, results):
+for group in (merge, plan, recipes, methods, explore, results, lora):
     group.register(app)
 
 

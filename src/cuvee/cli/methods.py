@@ -36,6 +36,7 @@ def methods(
 
 
 def _facts(method: Any) -> dict[str, Any]:
+    from cuvee import methods as registry
     from cuvee.recipe.template import commented
 
     return {
@@ -44,6 +45,8 @@ def _facts(method: Any) -> dict[str, Any]:
         "formula": method.formula,
         "paper": method.paper,
         "base": method.base,
+        "family": registry.family(method.name),
+        "merges": "adapters" if method.rank else "models",
         "models": {"least": method.least, "most": method.most},
         "parameters": [
             {
@@ -58,21 +61,26 @@ def _facts(method: Any) -> dict[str, Any]:
             }
             for p in method.params.values()
         ],
-        "recipe": commented(_models(method), None if method.base == "ordinary" else "BASE", method.name),
+        "recipe": commented(
+            _models(method), "BASE" if method.base != "ordinary" and method.rank is None else None, method.name
+        ),
     }
 
 
 def _models(method: Any) -> list[str]:
     count = min(max(2, method.least), method.most or 2)
-    return [f"EXPERT_{letter}" for letter in "ABCDEF"[:count]]
+    return [f"{'ADAPTER' if method.rank else 'EXPERT'}_{letter}" for letter in "ABCDEF"[:count]]
 
 
 def _print_list(found: list[Any]) -> None:
     from rich.table import Table
 
-    table = Table("method", "what it does", "base", "paper", box=None, pad_edge=False)
-    for method in found:
-        table.add_row(method.name, method.summary, {"ordinary": ""}.get(method.base, method.base), method.paper)
+    from cuvee import methods as registry
+
+    table = Table("method", "family", "what it does", "base", "paper", box=None, pad_edge=False)
+    for method in sorted(found, key=lambda each: registry.family(each.name)):
+        base = "" if method.base == "ordinary" or method.rank is not None else method.base
+        table.add_row(method.name, registry.family(method.name), method.summary, base, method.paper)
     stdout().print(table, highlight=False)
 
 
@@ -81,10 +89,13 @@ def _print_one(method: Any) -> None:
 
     facts = _facts(method)
     most = "or more" if method.most is None else "" if method.most == method.least else f"to {method.most}"
+    kind = facts["merges"]
     base = {"ordinary": "no base (a listed one is an ordinary model)"}.get(method.base, f"base {method.base}")
+    if method.rank is not None:
+        base = "no base (a base_model is recorded, not read)"
     put(f"{method.name}: {method.summary}")
     put(f"formula: {method.formula}")
-    put(f"needs: {method.least} {most} models, {base}".replace("  ", " "))
+    put(f"needs: {method.least} {most} {kind}, {base}".replace("  ", " "))
     put(f"paper: {method.paper}\n")
     table = Table("parameter", "default", "for", "values", "meaning", box=None, pad_edge=False)
     for p in facts["parameters"]:

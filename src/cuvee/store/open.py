@@ -37,11 +37,20 @@ def load(reference: str | Path | Mapping[str, Tensor] | Checkpoint, roots: Itera
     return _open(resolve(text), text)
 
 
+def locate(reference: str, roots: Iterable[Path] = HERE) -> Path | None:
+    """The folder that a path or Hub id means; None for `MODEL+LORA`, which is no folder. Raises CuveeError."""
+    path = _local(reference, roots)
+    return path if path or "+" in reference else resolve(reference)
+
+
 def _local(text: str, roots: Iterable[Path]) -> Path | None:
     return next((root / Path(text).expanduser() for root in roots if (root / Path(text).expanduser()).exists()), None)
 
 
 def _open(path: Path, label: str) -> Checkpoint:
     if (path / "adapter_config.json").exists() and not (path / "config.json").exists():
-        raise CuveeError(f"{label} is an adapter: write it behind its base, as BASE+{label}.")
+        raise CuveeError(
+            f"{label} is an adapter: write it behind its base, as BASE+{label}, "
+            "or merge it with other adapters by a method of adapters (cuvee methods)."
+        )
     return Pickles(path, label) if is_pickled(path) else Folder(path, label)

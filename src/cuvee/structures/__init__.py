@@ -1,0 +1,1 @@
+"""Outputs shaped unlike their inputs."""
