@@ -1,5 +1,9 @@
-"""Make the experts, merge them, score everything and print the table."""
+"""Make the experts, merge them, score everything and print the table.
 
+With --all: every method at its default parameters, in place of four methods with chosen ones.
+"""
+
+import argparse
 import os
 import sys
 import time
@@ -7,14 +11,14 @@ import time
 from demo.packages import missing_packages
 
 
-def run() -> None:
-    """Run the demo; what it makes is kept in the cache folder."""
+def run(*, every: bool) -> None:
+    """Run the demo, with every method or a few; what it makes is kept in the cache folder."""
     from rich.console import Console
 
     import cuvee
     from demo.cache import cache_folder
     from demo.experts import cpu_seconds, make_experts
-    from demo.merges import MERGES
+    from demo.merges import MERGES, every_merge
     from demo.scores import score_all
     from demo.table import results_table
 
@@ -25,9 +29,11 @@ def run() -> None:
     base, experts = make_experts(folder, console=console)
     trained = time.perf_counter()
 
-    merges = {merge.name: folder / "merges" / merge.method for merge in MERGES}
-    for merge in MERGES:
-        cuvee.merge(merge.recipe(base, list(experts.values())), merges[merge.name], overwrite=True)
+    models = list(experts.values())
+    recipes = every_merge(base, models) if every else {merge.name: merge.recipe(base, models) for merge in MERGES}
+    merges = {name: folder / "merges" / name.replace(" ", "_") for name in recipes}
+    for name, recipe in recipes.items():
+        cuvee.merge(recipe, merges[name], overwrite=True)
     merged = time.perf_counter()
 
     scores = score_all({"base": base, **experts, **merges}, folder, console=console)
@@ -42,18 +48,21 @@ def run() -> None:
     spent = sum(map(cpu_seconds, experts.values()))
     console.print(
         f"experts {trained - started:.1f} s ({spent:.0f} CPU-seconds when they were made), "
-        f"{len(MERGES)} merges {merged - trained:.1f} s, scores {scored - merged:.1f} s\nkept in {folder}",
+        f"{len(merges)} merges {merged - trained:.1f} s, scores {scored - merged:.1f} s\nkept in {folder}",
         soft_wrap=True,
     )
 
 
 def main() -> int:
     """The exit status: 0, or 2 if a package is missing."""
+    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
+    parser.add_argument("--all", action="store_true", help="every method of the registry at its default parameters")
+    options = parser.parse_args()
     if message := missing_packages():
         print(message, file=sys.stderr)
         return 2
     os.environ["HF_HUB_OFFLINE"] = "1"
-    run()
+    run(every=options.all)
     return 0
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from cuvee import methods
 from cuvee.methods import Method
 from cuvee.methods._parameters import Parameter
-from cuvee.recipe.template import commented
+from cuvee.recipe.template import commented, polished
 
 PAGE = "methods.md"
 HEAD = """# Methods
@@ -34,6 +34,11 @@ FAMILIES = {
         "Merge LoRA adapters into one, without their base. Models are folders as PEFT saves them; a `base_model` is "
         "recorded, not read. [Adapters](adapters.md) tells how.",
     ),
+    "polish": (
+        "Polish",
+        "Steps on a finished merge, in a recipe's [`polish`](recipes.md#polish) list. *Update* is what the merge "
+        "changed in the base.",
+    ),
 }
 PREFIXES = {"arXiv:": "https://arxiv.org/abs/", "doi:": "https://doi.org/"}
 
@@ -48,8 +53,10 @@ def on_files(files: Any, *, config: Any) -> Any:
 
 def methods_page() -> str:
     """The page in Markdown."""
-    ours = [name for name in methods.names() if methods.family(name) != "plugin"]
-    families = dict.fromkeys([*FAMILIES, *sorted(map(methods.family, ours))])
+    every = [*methods.names(), *methods.polish_names()]
+    ours = [name for name in every if methods.family(name) != "plugin"]
+    shown = sorted(map(methods.family, ours), key=lambda family: (family == methods.POLISH, family))
+    families = dict.fromkeys([each for each in FAMILIES if each != methods.POLISH] + shown)
     by_family = {family: [methods.get(name) for name in ours if methods.family(name) == family] for family in families}
     parts = [HEAD, *_overview(each for found in by_family.values() for each in found)]
     for family, found in by_family.items():
@@ -66,10 +73,9 @@ def _overview(found: Iterable[Method]) -> list[str]:
 
 
 def _section(method: Method) -> list[str]:
-    rest = method.doc.partition("\n\n")[2]
     traits = ["The order of the models does not matter."] * method.symmetric
     traits += ["Equal models give that model."] * method.average
-    base = None if method.base == "ordinary" or method.rank is not None else "base"
+    base: Any = None if method.base == "ordinary" or method.rank is not None else "base"
     models = (["math", "code"] if method.rank is None else ["math-lora", "code-lora"])[
         : min(max(2, method.least), method.most or 2)
     ]
@@ -77,14 +83,24 @@ def _section(method: Method) -> list[str]:
         f"### {method.name}\n",
         f"{method.summary}\n",
         f"`{method.formula}`\n",
-        *([f"{rest}\n"] if rest else []),
-        f"Needs {_needs(method)}. Source: {_paper(method.paper)}. {' '.join(traits)}".rstrip() + "\n",
+        *([f"{method.remarks}\n"] if method.remarks else []),
+        f"Needs {_needs(method)}. Source: {_paper(method.paper)}. {_cost(method)} {' '.join(traits)}".rstrip() + "\n",
         *_parameters(method.params.values()),
-        f"```yaml\n{commented(models, base, method.name)}```\n",
+        f"```yaml\n{(polished if method.polish else commented)(models, base, method.name)}```\n",
     ]
 
 
+def _cost(method: Method) -> str:
+    """How often the inputs are read, and what is held at once, with the default parameters."""
+    given = {p.argument: 0.5 if p.required else p.bounds.default for p in method.params.values()}
+    reads = 1 + max((method.stats[name].passes for name in method.active(given)), default=0)
+    held = {"element": "some tiles", "row": "some rows", "matrix": "a whole matrix of each model"}[method.grain(given)]
+    return f"Reads each tensor {'once' if reads == 1 else f'up to {reads} times'}, and holds {held}."
+
+
 def _needs(method: Method) -> str:
+    if method.polish:
+        return "a merge with a base"
     most = method.most
     count = (
         f"{method.least}"
@@ -119,7 +135,7 @@ def _parameters(parameters: Iterable[Parameter]) -> list[str]:
 def _default(parameter: Parameter) -> str:
     if parameter.required:
         return "required"
-    value = parameter.bounds.default
+    value = parameter.default
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 

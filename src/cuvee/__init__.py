@@ -11,6 +11,7 @@ _PUBLIC = {
     "CuveeError": "cuvee.core",
     "Checkpoint": "cuvee.core",
     "Recipe": "cuvee.recipe",
+    "add": "cuvee.api",
     "load": "cuvee.api",
     "merge": "cuvee.api",
     "explain": "cuvee.api",

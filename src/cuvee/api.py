@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from cuvee import methods
-from cuvee.core import Checkpoint
+from cuvee.core import Checkpoint, CuveeError, dtype_name
 from cuvee.engine import local, output
 from cuvee.engine.doubts import doubts as doubts_of
 from cuvee.engine.merged import Merged
@@ -17,11 +19,13 @@ from cuvee.plan import Plan, build
 from cuvee.plan.layout import SHARD_SIZE
 from cuvee.plan.memory import check_room, default_memory, default_workers, parse_size
 from cuvee.recipe import Recipe
+from cuvee.recipe.continued import continued
 from cuvee.report.card import model_card
 from cuvee.store import open as store
+from cuvee.store.folder import Folder
 from cuvee.structures import adapters
 
-__all__ = ["Source", "doubts", "explain", "load", "merge", "run"]
+__all__ = ["Source", "add", "added", "doubts", "explain", "load", "merge", "run"]
 
 Source = Recipe | str | Path | Mapping[str, Any]
 """A recipe: an object, a path to YAML, YAML text, or a mapping of the same keys."""
@@ -85,6 +89,36 @@ def run(
         return outcome
 
 
+def add(
+    merge: str | Path,
+    models: Sequence[str | Path],
+    out: str | Path,
+    *,
+    memory: int | str | None = None,
+    workers: int | None = None,
+    overwrite: bool = False,
+    progress: local.Progress | None = None,
+) -> Path:
+    """Add models to a merge whose method keeps a state (magmax, opcm, checkpoint_average): its old models are not read.
+
+    Writes a new merge to `out`, and the state for the next. Raises CuveeError.
+    """
+    planned = explain(added(merge, models))
+    run(planned, out, memory, workers, overwrite=overwrite, progress=progress)
+    return Path(out)
+
+
+def added(merge: str | Path, models: Sequence[str | Path]) -> Recipe:
+    """The recipe that `add` runs."""
+    folder = Path(merge)
+    manifest = output.read_manifest(folder)
+    if manifest is None:
+        raise CuveeError(f"{folder} has no {output.MANIFEST}: not a merge by cuvee, or not finished.")
+    held = Folder(folder)
+    dtypes = {held.spec(name).dtype for name in held.names() if held.spec(name).dtype.is_floating_point}
+    return continued(folder, manifest, dtype_name(reduce(torch.promote_types, dtypes)), [str(each) for each in models])
+
+
 def load(model: str | Path | Mapping[str, Tensor] | Recipe | Checkpoint) -> Checkpoint:
     """A model, or a merge that is not written yet, as a lazy checkpoint: `load("merged").read("lm_head.weight")`.
 
@@ -112,7 +146,6 @@ def doubts(planned: Plan) -> list[str]:
 
 def planned_again(manifest: Mapping[str, Any]) -> Plan:
     """The plan of a finished merge, from its manifest. Raises CuveeError when an input is gone."""
-    size = max((size for _, size in manifest["shards"]), default=SHARD_SIZE)
-    return _plan(
-        Recipe.load(manifest["recipe"], manifest["roots"]), SHARD_SIZE if len(manifest["shards"]) == 1 else size
-    )
+    sizes = [size for file, size in manifest["shards"] if "/" not in file]
+    size = SHARD_SIZE if len(sizes) == 1 else max(sizes)
+    return _plan(Recipe.load(manifest["recipe"], manifest["roots"]), size)

@@ -52,6 +52,7 @@ class Key(NamedTuple):
 
     name: str
     layer: int | None  # index in its stack, None outside
+    layers: int  # of its stack, 0 outside
     depth: float  # 0 at the first layer, 1 at the last, 0 outside unless the recipe says otherwise
     role: str  # "embedding", "head", "layer" or "other"
 

@@ -31,7 +31,7 @@ models:
     parameters: {weight: [0.2, 0.5]}
 parameters: {lambda: 0.9}
 """
-COMMANDS = ("merge", "plan", "init", "schema", "methods", "inspect", "diff", "verify")
+COMMANDS = ("merge", "add", "plan", "init", "schema", "methods", "inspect", "diff", "verify")
 
 
 @pytest.fixture
@@ -114,6 +114,11 @@ def test_merge_json_tells_what_was_done(cuvee: Run) -> None:
     assert json.loads(cuvee("merge", *TIES, "-o", "out", "--json").out)["already_complete"] is True
 
 
+def test_verbose_tells_what_is_done(process: Run, recipe: Path) -> None:
+    assert "21 tensors: task_arithmetic" in process("-v", "merge", recipe, "-o", "out").err
+    assert "tensors: task_arithmetic" not in process("merge", recipe, "-o", "other").err
+
+
 def test_quiet_prints_nothing_on_success(process: Run) -> None:
     assert process("-q", "merge", *TIES, "-o", "out") == (0, "", "")
     assert process("-q", "merge", *TIES, "-o", "out") == (0, "", "")
@@ -150,7 +155,8 @@ def test_methods_tell_needs_and_a_recipe_that_loads(cuvee: Run) -> None:
     assert all(f"\n{name} " in text for name in names)
     for method in listed:
         assert json.loads(cuvee("methods", method["name"], "--json").out) == method
-        assert library.Recipe.from_yaml(method["recipe"]).merge_method == method["name"]
+        recipe = library.Recipe.from_yaml(method["recipe"])
+        assert method["name"] == (next(iter(recipe.polish[0])) if method["polish"] else recipe.merge_method)
     told = cuvee("methods", "ties").out
     assert "needs: 1 or more models, base required" in told
     assert "share of each task vector to keep" in told

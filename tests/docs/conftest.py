@@ -119,6 +119,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_adapter(tmp_path / "lora")
     for seed, name in enumerate(("math-lora", "code-lora", "chat-lora")):
         write_trained_adapter(tmp_path / name, seed)
+    write(tmp_path / "STATISTICS", {name: torch.ones(shape[-1]) for name, shape in shapes().items()})
     write_faulty(tmp_path, math)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

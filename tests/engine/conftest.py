@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cuvee import methods
+import cuvee
+from cuvee import CuveeError, methods
 from cuvee.engine import local, output
 from cuvee.plan import Plan
 from cuvee.plan.memory import Room
@@ -113,16 +114,6 @@ def execute() -> Callable[..., local.Outcome]:
 
 
 @pytest.fixture(scope="session")
-def contents() -> Callable[[Path], dict[str, bytes]]:
-    """All files under a folder."""
-
-    def read(folder: Path) -> dict[str, bytes]:
-        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-    return read
-
-
-@pytest.fixture(scope="session")
 def cuvee_command() -> Callable[..., list[str]]:
     """The command line as a person calls it."""
     return lambda *arguments: [sys.executable, "-m", "cuvee", *map(str, arguments)]
@@ -142,3 +133,34 @@ def run_cuvee(cuvee_command: Callable[..., list[str]]) -> Callable[..., subproce
 def all_spawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Worker processes are started for the smallest merge."""
     monkeypatch.setattr(local, "SMALL", 0)
+
+
+@pytest.fixture
+def recipe(folders: list[Path], recipe_for: Callable[..., Any]) -> dict[str, Any]:
+    return dict(recipe_for("ties", folders[0], folders[1:]))
+
+
+@pytest.fixture(scope="session")
+def assert_incomplete() -> Callable[[Path], None]:
+    """Checks that a folder holds nothing that looks like a whole merge."""
+
+    def check(out: Path) -> None:
+        left = [path.name for path in out.rglob("*")] if out.exists() else []
+        assert not [name for name in left if name.endswith((".safetensors", ".json")) or name == "README.md"]
+
+    return check
+
+
+@pytest.fixture
+def fails(tmp_path: Path, assert_incomplete: Callable[[Path], None]) -> Callable[..., str]:
+    """Merges to `out`, which must fail and leave nothing that looks complete; gives the message."""
+
+    def run(given: Any, *words: str, **options: Any) -> str:
+        with pytest.raises(CuveeError) as caught:
+            cuvee.merge(given, tmp_path / "out", **options)
+        for word in words:
+            assert word in str(caught.value)
+        assert_incomplete(tmp_path / "out")
+        return str(caught.value)
+
+    return run

@@ -36,31 +36,6 @@ def folders(tmp_path: Path, write_model: Callable[..., Path]) -> list[Path]:
     return made
 
 
-@pytest.fixture
-def recipe(folders: list[Path], recipe_for: Callable[..., Any]) -> dict[str, Any]:
-    return dict(recipe_for("ties", folders[0], folders[1:]))
-
-
-@pytest.fixture
-def fails(tmp_path: Path) -> Callable[..., str]:
-    """Merges to `out`, which must fail and leave nothing that looks complete; gives the message."""
-
-    def run(given: Any, *words: str, **options: Any) -> str:
-        with pytest.raises(CuveeError) as caught:
-            cuvee.merge(given, tmp_path / "out", **options)
-        for word in words:
-            assert word in str(caught.value)
-        assert_incomplete(tmp_path / "out")
-        return str(caught.value)
-
-    return run
-
-
-def assert_incomplete(out: Path) -> None:
-    left = [path.name for path in out.rglob("*")] if out.exists() else []
-    assert not [name for name in left if name.endswith((".safetensors", ".json")) or name == "README.md"]
-
-
 def undisturbed(recipe: dict[str, Any], tmp_path: Path, contents: Callable[..., Any]) -> bool:
     """Whether the same merge now goes through, with the bytes of one that nothing stopped."""
     return bool(contents(cuvee.merge(recipe, tmp_path / "out")) == contents(cuvee.merge(recipe, tmp_path / "clean")))
@@ -102,9 +77,7 @@ def test_disk_full_while_files_beside_the_weights_are_written(
     assert undisturbed(recipe, tmp_path, contents)
 
 
-def test_journal_that_cannot_grow(
-    recipe: dict[str, Any], folders: list[Path], tmp_path: Path, cuvee_command: Any, write_model: Any
-) -> None:
+def test_journal_that_cannot_grow(tmp_path: Path, cuvee_command: Any, write_model: Any, assert_incomplete: Any) -> None:
     """A real limit of the operating system, which lines reach long before the tensors do."""
     many = {f"line.{number:03}": torch.ones(1) for number in range(300)}
     model = write_model(tmp_path / "many", many)
@@ -129,7 +102,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(place)], check=True)
 
 
-def test_a_disk_that_is_really_full(recipe: dict[str, Any], small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_really_full(
+    recipe: dict[str, Any], small_disk: Path, monkeypatch: pytest.MonkeyPatch, assert_incomplete: Any
+) -> None:
     with pytest.raises(CuveeError, match=r"needs 0.00 GB more, the disk has 0.00 GB free"):
         cuvee.merge(recipe, small_disk / "out")
     monkeypatch.setattr("cuvee.store.writer.check_space", lambda *_: None)

@@ -59,7 +59,7 @@ def test_a_star_matches_all_and_none_may_match():
 
 
 def at(name: str, depth: float = 0.0) -> Key:
-    return Key(name, 0, depth, "layer")
+    return Key(name, 0, 1, depth, "layer")
 
 
 def value(recipe: Recipe, name: str, key: Key, model: int | None = None, called: str | None = None):

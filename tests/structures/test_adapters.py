@@ -341,7 +341,7 @@ def test_recipes_that_mix_models_and_adapters_are_refused_with_their_lines(adapt
         cuvee.Recipe.from_yaml(f"merge_method: robustmerge\nmodels: [{folder}]\nparameters: {{density: 1.4}}\n")
     with pytest.raises(CuveeError, match=r"recipe.yaml:3.*\n.*no parameter 'rnak'. Did you mean rank"):
         cuvee.Recipe.from_yaml(f"merge_method: lora_svd\nmodels: [{folder}]\nparameters: {{rnak: 4}}\n")
-    with pytest.raises(CuveeError, match=r"2\.5 is not a whole number"):
+    with pytest.raises(CuveeError, match="whole number"):
         cuvee.Recipe.from_yaml(f"merge_method: lora_svd\nmodels: [{folder}]\nparameters: {{rank: 2.5}}\n")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cuvee import __version__
-from cuvee.cli import explore, lora, merge, methods, plan, recipes, results
+from cuvee.cli import add, explore, lora, merge, methods, plan, recipes, results
 from cuvee.cli.console import settings, stderr
 
 app = typer.Typer(
@@ -20,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (merge, plan, recipes, methods, explore, results, lora):
+for group in (merge, add, plan, recipes, methods, explore, results, lora):
     group.register(app)
 
 
@@ -34,11 +34,12 @@ def _version(value: bool) -> None:
 def options(
     *,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print results and errors only.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say what is done to which tensors.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
 ) -> None:
     del version
-    settings.quiet, settings.debug = quiet, debug
+    settings.quiet, settings.verbose, settings.debug = quiet, verbose, debug
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ class Settings:
     """Options before the command."""
 
     quiet: bool = False
+    verbose: bool = False
     debug: bool = False
 
 
@@ -57,6 +58,12 @@ def say(line: str) -> None:
     """A line for a person, unless --quiet."""
     if not settings.quiet:
         stderr().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def detail(line: str) -> None:
+    """A line for a person who asked for more, with --verbose."""
+    if settings.verbose:
+        say(line)
 
 
 def warn(line: str) -> None:

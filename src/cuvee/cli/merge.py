@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from cuvee.cli.console import byte_progress, duration, print_json, say, size, told, warn
+from cuvee.cli.console import byte_progress, detail, duration, print_json, say, size, told, warn
 from cuvee.cli.shared import Base, Dtype, Memory, MethodName, Models, Parameters, Seed, ShardSize, Workers, recipe_from
 
 OVERWRITE = "Replace what a merge left in OUT."
@@ -61,6 +62,8 @@ def merge(
     if check_base:
         for doubt in api.doubts(planned):
             warn(doubt)
+    for rule, count in Counter(output.rule for output in planned.outputs).most_common():
+        detail(f"{count} tensors: {rule}")
     with byte_progress(recipe.merge_method) as progress:
         outcome = api.run(
             planned,
@@ -82,7 +85,7 @@ def merge(
 def _tell(out: Path, planned: Any, outcome: Any) -> None:
     written = sum(shard.size for shard in planned.shards)
     resumed = f", {outcome.resumed} chunks kept from an earlier run" if outcome.resumed else ""
-    say(f"{out}: {len(planned.outputs)} tensors, {size(written)}, in {duration(outcome.seconds)}{resumed}")
+    say(f"{out}: {len(planned.tensors)} tensors, {size(written)}, in {duration(outcome.seconds)}{resumed}")
     if errors := outcome.errors():
         say(told(errors))
     for name, count in outcome.nonfinite.items():
@@ -93,7 +96,7 @@ def _facts(out: Path, planned: Any, outcome: Any) -> dict[str, Any]:
     return {
         "out": str(out),
         "plan": planned.hash,
-        "tensors": len(planned.outputs),
+        "tensors": len(planned.tensors),
         "bytes": sum(shard.size for shard in planned.shards),
         "seconds": outcome.seconds if outcome else 0.0,
         "resumed_chunks": outcome.resumed if outcome else 0,

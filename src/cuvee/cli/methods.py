@@ -22,7 +22,7 @@ def methods(
     from cuvee import methods as registry
 
     if name is None:
-        found = [registry.get(each) for each in registry.names()]
+        found = [registry.get(each) for each in (*registry.names(), *registry.polish_names())]
         if as_json:
             print_json([_facts(method) for method in found])
         else:
@@ -37,13 +37,15 @@ def methods(
 
 def _facts(method: Any) -> dict[str, Any]:
     from cuvee import methods as registry
-    from cuvee.recipe.template import commented
+    from cuvee.recipe.template import commented, polished
 
     return {
         "name": method.name,
         "summary": method.summary,
         "formula": method.formula,
+        "remarks": method.remarks,
         "paper": method.paper,
+        "polish": method.polish,
         "base": method.base,
         "family": registry.family(method.name),
         "merges": "adapters" if method.rank else "models",
@@ -53,7 +55,7 @@ def _facts(method: Any) -> dict[str, Any]:
                 "name": p.name,
                 "kind": p.kind,
                 "per_model": p.per_model,
-                "default": None if p.required else p.bounds.default,
+                "default": p.default,
                 "required": p.required,
                 "bounds": p.bounds.words(),
                 "choices": list(p.choices),
@@ -61,15 +63,15 @@ def _facts(method: Any) -> dict[str, Any]:
             }
             for p in method.params.values()
         ],
-        "recipe": commented(
-            _models(method), "BASE" if method.base != "ordinary" and method.rank is None else None, method.name
-        ),
+        "recipe": (polished if method.polish else commented)(*_example(method)),
     }
 
 
-def _models(method: Any) -> list[str]:
+def _example(method: Any) -> tuple[list[str], Any, str]:
+    """Models, base and name of a method for a recipe."""
     count = min(max(2, method.least), method.most or 2)
-    return [f"{'ADAPTER' if method.rank else 'EXPERT'}_{letter}" for letter in "ABCDEF"[:count]]
+    models = [f"{'ADAPTER' if method.rank else 'EXPERT'}_{letter}" for letter in "ABCDEF"[:count]]
+    return models, None if method.base == "ordinary" or method.rank else "BASE", method.name
 
 
 def _print_list(found: list[Any]) -> None:
@@ -79,7 +81,7 @@ def _print_list(found: list[Any]) -> None:
 
     table = Table("method", "family", "what it does", "base", "paper", box=None, pad_edge=False)
     for method in sorted(found, key=lambda each: registry.family(each.name)):
-        base = "" if method.base == "ordinary" or method.rank is not None else method.base
+        base = "polish" if method.polish else "" if method.base == "ordinary" or method.rank else method.base
         table.add_row(method.name, registry.family(method.name), method.summary, base, method.paper)
     stdout().print(table, highlight=False)
 
@@ -95,8 +97,13 @@ def _print_one(method: Any) -> None:
         base = "no base (a base_model is recorded, not read)"
     put(f"{method.name}: {method.summary}")
     put(f"formula: {method.formula}")
-    put(f"needs: {method.least} {most} {kind}, {base}".replace("  ", " "))
+    models = (
+        f"1 {kind[:-1]}" if most == "" and method.least == 1 else f"{method.least} {most} {kind}".replace("  ", " ")
+    )
+    put("needs: a finished merge with a base" if method.polish else f"needs: {models}, {base}")
     put(f"paper: {method.paper}\n")
+    if method.remarks:
+        put(f"{method.remarks}\n")
     table = Table("parameter", "default", "for", "values", "meaning", box=None, pad_edge=False)
     for p in facts["parameters"]:
         values = ", ".join(map(str, p["choices"])) if p["choices"] else p["bounds"] or p["kind"]

@@ -59,8 +59,8 @@ def _facts(planned: Any, expected: Any, notes: list[str], *, workers: int, memor
     return {
         "method": planned.recipe.merge_method,
         "models": [checkpoint.label for checkpoint in planned.checkpoints],
-        "tensor_count": len(planned.outputs),
-        "parameters": sum(output.spec.numel for output in planned.outputs),
+        "tensor_count": len(planned.tensors),
+        "parameters": sum(output.spec.numel for output in planned.tensors),
         "dtypes": _dtypes(planned),
         "shards": [shard.file for shard in planned.shards],
         "passes": expected.passes,
@@ -80,7 +80,7 @@ def _dtypes(planned: Any) -> dict[str, int]:
     from cuvee.core import dtype_name
 
     counts: dict[str, int] = {}
-    for output in planned.outputs:
+    for output in planned.tensors:
         name = dtype_name(output.spec.dtype)
         counts[name] = counts.get(name, 0) + 1
     return counts

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import xxhash
+from torch import Tensor
 
 from cuvee.core import CuveeError
 from cuvee.engine.journal import Journal
@@ -20,9 +21,11 @@ from cuvee.engine.schedule import Schedule
 from cuvee.engine.tasks import Done, Failed, Task, run
 from cuvee.engine.tiles import Bench
 from cuvee.engine.worker import Worker, set_up
+from cuvee.folds import Tile
 from cuvee.kernels.process import settled
+from cuvee.methods._calls import Frame, Statistics
 from cuvee.plan.memory import Room
-from cuvee.plan.plan import Plan, Shard
+from cuvee.plan.plan import Plan, Shard, teller
 from cuvee.store import writer as files
 from cuvee.store.memory import StateDict
 
@@ -39,6 +42,7 @@ class Outcome:
 
     digests: dict[str, list[str]] = field(default_factory=dict)  # tensor -> xxh3-128 of each chunk
     nonfinite: dict[str, int] = field(default_factory=dict)  # tensor -> entries, when allowed
+    numbers: dict[str, Any] = field(default_factory=dict)  # what the method tells of the merge
     resumed: int = 0  # chunks that an earlier run had written
     seconds: float = 0.0
 
@@ -71,6 +75,7 @@ def execute(
         with _stop_signals(), settled(), files.Writer(folder, plan.shards) as writer:
             run_ = _Run(plan, folder, room, journal, writer, allow_nonfinite, progress)
             run_.work(workers if _total_bytes(plan) > SMALL and _can_spread(plan) else 1)
+            numbers = told(plan, run_.bench, run_.schedule.statistics)
         for shard in plan.shards:
             files.seal(folder, shard)
     except KeyboardInterrupt:
@@ -81,7 +86,8 @@ def execute(
         journal.close()
     digests = {o.name: [journal.done[o.name, c]["hash"] for c in range(len(o.grid.chunks()))] for o in plan.outputs}
     bad = {o.name: sum(journal.done[o.name, c]["bad"] for c in range(len(o.grid.chunks()))) for o in plan.outputs}
-    return Outcome(digests, {name: count for name, count in bad.items() if count}, resumed, time.monotonic() - began)
+    nonfinite = {name: count for name, count in bad.items() if count}
+    return Outcome(digests, nonfinite, numbers, resumed, time.monotonic() - began)
 
 
 class _Run:
@@ -163,6 +169,24 @@ class _Run:
             self.bar.gathered(output, range(*answer.task.chunks))
         self.schedule.take(answer)
         self.bar.tell()
+
+
+def told(plan: Plan, bench: Bench, statistics: Statistics) -> dict[str, Any]:
+    """What the root's method tells of the merge, from model-wide statistics: plain numbers and lists."""
+    found = {}
+    for name, function in plan.numbers.items():
+        first = teller(plan.outputs, function)
+        assert first is not None
+        assert first.merge is not None
+        frame = Frame(bench.evaluator(first, statistics), first.merge, Tile(first.order, 0, 0, first.grid))
+        found[name] = _plain(frame.ask(function))
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.tolist()
+    return [_plain(each) for each in value] if isinstance(value, (tuple, list)) else value
 
 
 def _check_written(plan: Plan, folder: Path, journal: Journal) -> int:

@@ -26,7 +26,7 @@ class Merged(Checkpoint):
         self.label = f"merge by {plan.recipe.merge_method}"
         self.folder = plan.donor
         self._bench = Bench(plan, room or Room(default_memory()))
-        self._outputs = {output.name: output for output in plan.outputs}
+        self._outputs = {output.name: output for output in plan.tensors}
         self._statistics: Statistics | None = None if plan.barriers else {}
 
     def names(self) -> Sequence[str]:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from cuvee.core import Checkpoint, CuveeError
 from cuvee.engine.journal import STATE
 from cuvee.engine.local import Outcome
+from cuvee.plan.layout import SIDES
 from cuvee.plan.plan import Plan, Shard
 from cuvee.store import sidecars
 from cuvee.store.folder import read_json
@@ -79,9 +80,9 @@ def commit(
     folder: Path, plan: Plan, outcome: Outcome, texts: Mapping[str, str], facts: Mapping[str, Any] | None = None
 ) -> None:
     """Write everything but the manifest, then the manifest. `texts` are further files by name, `facts` further keys."""
-    if len(plan.shards) > 1:
-        files = {output.name: plan.shards[output.shard].file for output in plan.outputs}
-        sidecars.write_index(folder, files, sum(output.spec.nbytes for output in plan.outputs))
+    if len(plan.weights) > 1:
+        files = {output.name: plan.shards[output.shard].file for output in plan.tensors}
+        sidecars.write_index(folder, files, sum(output.spec.nbytes for output in plan.tensors))
     if plan.donor:
         sidecars.carry_over(plan.donor, folder)
     sidecars.write_config(folder, plan.config)
@@ -100,6 +101,8 @@ def commit(
             }
             for output in sorted(plan.outputs, key=lambda output: output.order)
         },
+        "numbers": outcome.numbers,
+        "sides": dict(plan.sides),
         "nonfinite": outcome.nonfinite,
         "left_out": dict(plan.left_out),
         **(facts or {}),
@@ -133,8 +136,11 @@ def _is(path: Path, folder: Path) -> bool:
 
 def _lost(folder: Path, plan: Claim) -> str | None:
     """A shard of a finished merge that is not there in full."""
-    sizes = {path.name: path.stat().st_size for path in folder.glob("*.safetensors")}
-    return next((shard.file for shard in plan.shards if sizes.get(shard.file) != shard.size), None)
+    for shard in plan.shards:
+        path = folder / shard.file
+        if not path.is_file() or path.stat().st_size != shard.size:
+            return shard.file
+    return None
 
 
 def _empty(folder: Path) -> None:
@@ -148,5 +154,7 @@ def _empty(folder: Path) -> None:
             weights or name in ("config.json", "adapter_config.json", "README.md") or sidecars.is_carried(name)
         ):
             path.unlink()
+    for path in (folder / SIDES).glob("*.safetensors*"):
+        path.unlink()
     journal = folder / STATE / "journal.jsonl"
     journal.unlink(missing_ok=True)

@@ -36,6 +36,7 @@ class Schedule:
         self.plan, self._bench, self._written = plan, bench, written
         self.statistics: Statistics = {}
         self._barriers = list(plan.barriers)
+        self._all = bool(plan.numbers)  # to be told in the manifest even when nothing is left to write
         self._ready: deque[Task] = deque()
         self._courses: dict[int, _Course] = {}
         self._pending: deque[int] = deque()
@@ -81,8 +82,8 @@ class Schedule:
         """Queue all tensors that take part in the next model-wide pass, or else all that are not written."""
         outputs = self.plan.outputs
         open_ = [i for i, o in enumerate(outputs) if not all(self._written(o, c) for c in range(len(o.grid.chunks())))]
-        while open_ and self._barriers:
-            part = [i for i, o in enumerate(outputs) if _place(o, self._barriers[0]) is not None]
+        while (open_ or self._all) and self._barriers:
+            part = [i for i, o in enumerate(outputs) if not o.side and _place(o, self._barriers[0]) is not None]
             first = outputs[part[0]]
             if self._bench.evaluator(first, self.statistics).unfinished(first.steps[self._goal(first)]):
                 self._pending.extend(part)

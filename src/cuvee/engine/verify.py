@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,7 +12,7 @@ import torch
 import xxhash
 from torch import Tensor
 
-from cuvee.core import CuveeError
+from cuvee.core import CuveeError, TensorSpec
 from cuvee.engine.merged import Merged
 from cuvee.engine.output import MANIFEST, read_manifest
 from cuvee.plan.plan import Output, Plan
@@ -52,8 +52,8 @@ def verify(
     if manifest is None:
         raise CuveeError(f"{folder} has no {MANIFEST}: not a merge by cuvee, or not finished.")
     verdict = Verdict()
-    stored = Folder(folder)
     tensors: dict[str, Any] = manifest["tensors"]
+    stored = _Stored(folder, tensors)
     total = sum(stored.spec(name).nbytes for name in stored.names())
     done = 0
     for name in sorted({*tensors} - {*stored.names()}):
@@ -72,7 +72,31 @@ def verify(
     return verdict
 
 
-def _check_hashes(stored: Folder, name: str, entry: dict[str, Any], verdict: Verdict) -> list[str]:
+class _Stored:
+    """All tensors of a merge on disk by their names in the manifest, side tensors among them."""
+
+    def __init__(self, folder: Path, tensors: Mapping[str, Any]) -> None:
+        self._main = Folder(folder)
+        sides = {entry["file"]: name.split("/")[0] for name, entry in tensors.items() if "/" in entry["file"]}
+        self._sides = {side: Folder(folder / file) for file, side in sides.items()}
+
+    def names(self) -> list[str]:
+        return [*self._main.names(), *(f"{s}/{name}" for s, held in self._sides.items() for name in held.names())]
+
+    def spec(self, name: str) -> TensorSpec:
+        held, inner = self._find(name)
+        return held.spec(inner)
+
+    def read(self, name: str, span: tuple[int, int]) -> Tensor:
+        held, inner = self._find(name)
+        return held.read(inner, span)
+
+    def _find(self, name: str) -> tuple[Folder, str]:
+        side, slash, inner = name.partition("/")
+        return (self._sides[side], inner) if slash and side in self._sides else (self._main, name)
+
+
+def _check_hashes(stored: _Stored, name: str, entry: dict[str, Any], verdict: Verdict) -> list[str]:
     faults = []
     size, step = stored.spec(name).numel, entry["chunk"]
     for index, expected in enumerate(entry["chunks"]):
@@ -84,7 +108,7 @@ def _check_hashes(stored: Folder, name: str, entry: dict[str, Any], verdict: Ver
 
 
 def _repeat(
-    plan: Plan, merged: Repeated, manifest: dict[str, Any], stored: Folder, sample: int, verdict: Verdict
+    plan: Plan, merged: Repeated, manifest: dict[str, Any], stored: _Stored, sample: int, verdict: Verdict
 ) -> None:
     """Compute some chunks again: bitwise where versions and processor are the same."""
     facts = plan.facts()
@@ -94,7 +118,7 @@ def _repeat(
     other = [key for key in ("cuvee", "torch", "processor", "methods") if facts[key] != manifest[key]]
     verdict.bitwise = not other
     verdict.why_not_bitwise = ", ".join(f"{key}: {manifest[key]} then, {facts[key]} now" for key in other)
-    units = [(output, chunk) for output in plan.outputs for chunk in range(len(output.grid.chunks()))]
+    units = [(output, chunk) for output in plan.tensors for chunk in range(len(output.grid.chunks()))]
     chosen = random.Random(manifest["plan"]).sample(units, min(sample, len(units)))
     for output, chunk in chosen:
         verdict.repeated += 1
@@ -103,7 +127,7 @@ def _repeat(
 
 
 def _same(
-    merged: Repeated, output: Output, chunk: int, manifest: dict[str, Any], stored: Folder, *, bitwise: bool
+    merged: Repeated, output: Output, chunk: int, manifest: dict[str, Any], stored: _Stored, *, bitwise: bool
 ) -> bool:
     data = merged.chunk(output, chunk)
     if bitwise:

@@ -48,8 +48,8 @@ class Fold(ABC):
 
     of: a tile function; its parameters are asked for by name, as a method's are.
     scope: "row" (inside the tile), "column", "tensor" or "model"; or the name of a parameter that says which.
-    when: the name of a flag parameter, or a function of the static parameters; where it is false the fold is not run
-        and its value is None.
+    when: the name of a flag parameter, or a function of a mapping that has the parameters, `key` and `shape`; where it
+        is false the fold is not run and its value is None; with model scope, the tensor has then no part in it.
     """
 
     passes = 1

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cuvee.folds.base import Fold, Known, Tile, in_order
+from cuvee.folds.base import Fold, Known, Tile, When, in_order
 
 
 class Gram(Fold):
@@ -16,16 +16,33 @@ class Gram(Fold):
 
     The result is float64 and has shape (k, k) with tensor scope, (rows, 1, k, k) with row scope (each row is a
     vector), and (columns, k, k) with column scope (each column is one): leading axes broadcast against a tile.
+    With scope "all rows" it has shape (rows, k, k) for all rows of the tensor at once.
+
+    then: makes what a method receives of that matrix, once for a tensor.
     """
+
+    def __init__(
+        self,
+        of: Callable[..., Any],
+        *,
+        scope: str = "tensor",
+        when: When = None,
+        then: Callable[[Tensor], Any] | None = None,
+    ) -> None:
+        super().__init__(of, scope=scope, when=when)
+        self.then = then
 
     def begin(self) -> Any:
         return {}
 
     def add(self, state: Any, value: Any, tile: Tile, known: Known) -> None:
-        by_column = self.scope == "column"
+        by_row, by_column = self.scope == "all rows", self.scope == "column"
         flat = [v.reshape(-1) for v in value]
-        for _, start, stop in tile.blocks():
+        for index, start, stop in tile.blocks():
             stack = torch.stack([v[start:stop].to(torch.float64) for v in flat])
+            if by_row:
+                state[tile.order, index] = _by_row(stack.view(len(flat), *tile.grid.view))
+                continue
             gram = _by_column(stack.view(len(flat), *tile.grid.view)) if by_column else stack @ stack.T
             held = state.get((tile.order, tile.chunk))
             state[tile.order, tile.chunk] = gram if held is None else held + gram
@@ -35,13 +52,21 @@ class Gram(Fold):
 
     def finish(self, state: Any, known: Known) -> Known:
         first, *rest = in_order(state)
-        for gram in rest:
-            first = first + gram
-        return Known(first, done=True)
+        if self.scope == "all rows":
+            first = torch.cat([first, *rest])
+        else:
+            for gram in rest:
+                first = first + gram
+        return Known(first if self.then is None else self.then(first), done=True)
 
     def local(self, value: Any, ask: Callable[[Callable[..., Any]], Any]) -> Tensor:
         stack = torch.stack([v.to(torch.float64) for v in value], dim=-2)  # (rows, k, columns)
         return (stack @ stack.mT).unsqueeze(1)
+
+
+def _by_row(stack: Tensor) -> Tensor:
+    """(k, rows, columns) -> (rows, k, k)."""
+    return torch.einsum("irc,jrc->rij", stack, stack)
 
 
 def _by_column(stack: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Exact order statistics of non-negative values by radix histograms: 16 bits a pass."""
+"""Exact order statistics by radix histograms: 16 bits a pass."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class Search(NamedTuple):
     rank: int  # from the top, 1 = largest, among the entries that share the prefix
     prefix: int | None
     ties: int = 0  # entries that share the whole pattern, once it is known
+    signed: bool = False  # the stream has values below zero
 
 
 def shifts(dtype: torch.dtype) -> list[int]:
@@ -31,16 +32,18 @@ def count(
 ) -> None:
     """Add one tile's histograms, one for each stream and prefix that a search needs."""
     entries = tile.stop - tile.start
-    wanted: dict[int, set[int | None]] = {}
+    wanted: dict[tuple[int, bool], set[int | None]] = {}
     for search in searches:
-        wanted.setdefault(search.stream, set()).add(search.prefix)
-    for stream, prefixes in wanted.items():
-        keys = select.patterns(values[stream].reshape(-1)[:entries])
+        wanted.setdefault((search.stream, search.signed), set()).add(search.prefix)
+    for (stream, signed), prefixes in wanted.items():
+        flat = values[stream].detach().reshape(-1)[:entries]
+        keys = select.ordered(flat) if signed else select.patterns(flat)
         for prefix in prefixes:
-            add(state, {(stream, prefix): select.histogram(keys, shift, prefix)})
+            add(state, {(stream, prefix): select.histogram(keys, shift, prefix, signed=signed)})
 
 
-def add(state: dict[Any, np.ndarray], other: dict[Any, np.ndarray]) -> None:
+def add(state: dict[Any, Any], other: dict[Any, Any]) -> None:
+    """Take counts of other tiles into a state."""
     for key, counts in other.items():
         if key in state:
             state[key] += counts
@@ -52,5 +55,8 @@ def narrow(state: dict[Any, np.ndarray], search: Search) -> Search:
     """One more digit of the pattern."""
     counts = state[search.stream, search.prefix]
     digit, rank = select.bin_from_top(counts, search.rank)
-    prefix = digit if search.prefix is None else (search.prefix << select.DIGIT) | digit
-    return Search(search.stream, rank, prefix, int(counts[digit]))
+    if search.prefix is None:
+        prefix = digit + select.LOWEST if search.signed else digit
+    else:
+        prefix = (search.prefix << select.DIGIT) | digit
+    return search._replace(rank=rank, prefix=prefix, ties=int(counts[digit]))

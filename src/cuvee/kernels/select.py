@@ -9,6 +9,9 @@ from torch import Tensor
 DIGIT = 16
 """Bits that one histogram resolves."""
 
+LOWEST = -(1 << (DIGIT - 1))
+"""The first digit of the lowest pattern that has a sign."""
+
 GROUP = 256
 """Bins that are first looked at together."""
 
@@ -18,19 +21,36 @@ def patterns(values: Tensor) -> Tensor:
     return values.abs().view(torch.int64 if values.dtype == torch.float64 else torch.int32)
 
 
+def ordered(values: Tensor) -> Tensor:
+    """Bit patterns of floats of either sign as integers that sort as the values do; -0 counts as 0.
+
+    NaN of either sign comes last.
+    """
+    plain = torch.where(values.isnan(), values.abs(), values + 0.0)
+    bits = plain.view(torch.int64 if values.dtype == torch.float64 else torch.int32)
+    return _mirrored(bits)
+
+
 def value_of(pattern: int, dtype: torch.dtype) -> Tensor:
-    """The 0-d float whose bit pattern is given."""
+    """The 0-d float whose `ordered` pattern is given; for values from 0 on that is what `patterns` gives, too."""
     bits = torch.int64 if dtype == torch.float64 else torch.int32
-    return torch.tensor(pattern, dtype=bits).view(dtype)
+    return _mirrored(torch.tensor(pattern, dtype=bits)).view(dtype)
 
 
-def histogram(keys: Tensor, shift: int, prefix: int | None) -> np.ndarray:
+def _mirrored(bits: Tensor) -> Tensor:
+    """Negative patterns with all bits but the sign turned over: its own inverse."""
+    return torch.where(bits < 0, bits ^ torch.iinfo(bits.dtype).max, bits)
+
+
+def histogram(keys: Tensor, shift: int, prefix: int | None, *, signed: bool = False) -> np.ndarray:
     """Counts of the 16 bits above `shift`, among keys whose higher bits equal `prefix` (all keys if None).
 
-    keys: 1-D integer patterns. Returns int64 counts of 2^16 bins (2^15 for the first digit: patterns have no sign).
+    keys: 1-D integer patterns. Returns int64 counts of 2^16 bins; of 2^15 for the first digit of patterns that have no
+    sign, while with `signed` its bins start at -2^15.
     """
     if prefix is None:
-        return torch.bincount(keys >> shift, minlength=1 << (DIGIT - 1)).numpy()
+        first = LOWEST if signed else 0
+        return torch.bincount((keys >> shift) - first, minlength=(1 << (DIGIT - 1)) - first).numpy()
     digits = (keys[(keys >> (shift + DIGIT)) == prefix] >> shift).bitwise_and_((1 << DIGIT) - 1)
     return torch.bincount(digits, minlength=1 << DIGIT).numpy()
 

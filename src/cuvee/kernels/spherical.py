@@ -92,3 +92,19 @@ def root(squared: Tensor) -> Tensor:
 def _squared(gram: Tensor, weight: Tensor) -> Tensor:
     """Squared norm of a weighted sum of the vectors. (...)"""
     return torch.einsum("...i,...ij,...j->...", weight, gram, weight)
+
+
+def moves(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """How far vectors moved in length, | |v| - |v0| |, and in direction, 1 - cos(v, v0); (..., k) each.
+
+    gram: (..., k + 1, k + 1), of a vector v0 and its differences v - v0, which keeps small angles exact. Vectors of
+    length zero have no direction and do not turn.
+    """
+    squared, along = gram[..., :1, 0], gram[..., 0, 1:]
+    change = gram.diagonal(dim1=-2, dim2=-1)[..., 1:]
+    before, after = root(squared), root(squared + 2 * along + change)
+    both = before + after
+    longer = (2 * along + change).abs() / torch.where(both > 0, both, 1.0)
+    product = before * after
+    turned = (change - longer.square()).clamp(min=0) / torch.where(product > 0, 2 * product, torch.inf)
+    return longer, turned

@@ -16,22 +16,32 @@ from typing import Any
 from torch import Tensor
 
 from cuvee.core import CuveeError, did_you_mean
-from cuvee.methods._parameters import Number, PerModel, param
-from cuvee.methods._protocol import Method, Outline, RankRule, Tensors, build
+from cuvee.methods._parameters import Auto, AutoWhole, EachModel, Number, PerModel, Whole, param
+from cuvee.methods._protocol import FromSide, Method, Outline, RankRule, Side, Tensors, build
 
 __all__ = [
+    "Auto",
+    "AutoWhole",
+    "EachModel",
+    "FromSide",
     "Method",
     "Number",
     "Outline",
     "PerModel",
+    "Side",
     "Tensors",
+    "Whole",
     "for_tensors",
     "get",
     "keep_probability",
     "method",
     "names",
     "param",
+    "polish_names",
 ]
+
+POLISH = "polish"
+"""The family of steps on a finished merge."""
 
 _registered: dict[str, Method] = {}
 
@@ -47,6 +57,11 @@ def method(
     average: bool = False,
     neutral: Mapping[str, Any] | None = None,
     homogeneous: bool = True,
+    listed_base: str = "base",
+    check: Callable[..., None] | None = None,
+    tensors: tuple[str, ...] = ("",),
+    sides: Mapping[str, Side] | None = None,
+    numbers: Mapping[str, Callable[..., Any]] | None = None,
     rank: RankRule | None = None,
     caution: str = "",
 ) -> Callable[[Callable[..., Any]], Method]:
@@ -59,6 +74,13 @@ def method(
     symmetric: the order of models does not matter. average: equal models give that model.
     neutral: parameters that, the rest at their defaults, give a single model back as it is.
     homogeneous: the merge grows and changes sign with its inputs.
+    listed_base: a base that the list of models names too is the base alone ("base"), or merged as well ("model").
+    check: raises CuveeError for numbers that do not fit together, before any data is read. It asks by name for
+        parameters (as plain numbers), `key`, `shape`, `size` and `count`, for each tensor anew.
+    tensors: names of a network's tensors, where the method looks at names; tests examine the first.
+    sides: tensors that are written beside the merge, by the name of their file.
+    numbers: what the manifest tells of the merge: functions of parameters and model-wide statistics.
+    A function that asks for `update`, the change that a merge made, is a polish step.
     rank: of a method that merges adapters: from the updates of a module to the rank and scale of the merged one.
     caution: what a person should know before it runs.
     Raises CuveeError if another function has the name already.
@@ -76,6 +98,11 @@ def method(
             average=average,
             neutral=neutral,
             homogeneous=homogeneous,
+            listed_base=listed_base,
+            check=check,
+            tensors=tensors,
+            sides=sides,
+            numbers=numbers,
             rank=rank,
             caution=caution,
         )
@@ -109,8 +136,14 @@ def _plugins() -> dict[str, EntryPoint]:
 
 
 def names() -> list[str]:
-    """All methods: ours, those of installed packages, and those registered in this process."""
-    return sorted({*_files(), *_plugins(), *_registered})
+    """All merge methods: ours, those of installed packages, and those registered in this process."""
+    return sorted({*_files(), *_plugins(), *_registered} - {*polish_names()})
+
+
+def polish_names() -> list[str]:
+    """All polish steps: ours, and those registered in this process."""
+    ours = (name for name in _files() if family(name) == POLISH)
+    return sorted({*ours, *(name for name, each in _registered.items() if each.polish)})
 
 
 def for_tensors() -> list[str]:
@@ -126,7 +159,8 @@ def get(name: str) -> Method:
         elif name in _plugins():
             _plugins()[name].load()
     if name not in _registered:
-        raise CuveeError(f"Unknown method {name!r}.{did_you_mean(name, names())}  (cuvee methods lists all)")
+        close = did_you_mean(name, [*names(), *polish_names()])
+        raise CuveeError(f"Unknown method {name!r}.{close}  (cuvee methods lists all)")
     return _registered[name]
 
 
@@ -139,9 +173,12 @@ def keep_probability(values: Tensor, density: float, epsilon: float, *, scope: s
     """DELLA's keep probability of each entry, by the rank of its magnitude (arXiv:2406.11617, MagPrune).
 
     values: task vector of any shape. epsilon: half width. scope: "row" or "tensor". Returns float32 of the same shape.
+    Raises CuveeError when the ends are not between 0 and 1.
     """
     from cuvee.methods._parts import keep_probability as by_rank
+    from cuvee.methods._parts import probabilities
 
+    probabilities([density], [epsilon])
     rows = values.reshape(1, -1) if scope == "tensor" or values.ndim < 2 else values.reshape(values.shape[0], -1)
     return by_rank(rows.abs(), density, epsilon).reshape(values.shape)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from math import prod
 from typing import Any, NamedTuple
@@ -14,6 +14,8 @@ from torch import Tensor
 from cuvee.core import Grid, Key
 from cuvee.folds import Known, Tile
 from cuvee.kernels import bits
+from cuvee.methods._matrices import why_no_matrix
+from cuvee.methods._parameters import Parameter
 from cuvee.methods._protocol import Method, asks
 
 asked = cache(asks)
@@ -40,20 +42,40 @@ class Call:
     params: Mapping[str, Any]  # by argument: floats, tuples of floats, static values, or tensors that require grad
     seed: int
     model_size: int  # entries of all tensors that the method merges: what `size` is for model-scope statistics
+    merged: Leaf | Call | None = None  # for a polish step: the merge that it polishes
+    given: Mapping[str, Leaf] = field(default_factory=dict)  # by argument: tensors of the recipe's side checkpoints
+    side: tuple[str, int] | None = None  # to give one of the method's side tensors in place of the merge
 
     @property
     def size(self) -> int:
         return prod(self.shape)
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What decides of grain and statistics: the parameters, `key` and `shape`."""
+        return {**self.params, "key": self.key, "shape": self.shape}
+
+    def check(self) -> None:
+        """Raises CuveeError when the parameters do not fit together or not to this tensor."""
+        if self.method.check is not None:
+            known = {**self.facts, "size": self.size, "count": len(self.models)}
+            self.method.check(**{name: _plain(known[name]) for name in asked(self.method.check)})
+
     def inputs(self) -> tuple[Leaf | Call, ...]:
-        return self.models if self.base is None else (self.base, *self.models)
+        return tuple(each for each in (self.base, *self.models, self.merged) if each is not None)
+
+    @property
+    def matrix(self) -> bool:
+        """Whether the tensor is decomposed, for a method that leaves some out."""
+        return not why_no_matrix(self.key, self.shape, self.params.get("exclude", ()))
 
     def grain(self) -> str:
-        return self.method.grain(self.params)
+        grain = self.method.grain(self.facts)
+        return "element" if grain == "matrix" and "exclude" in self.params and not self.matrix else grain
 
     def needed(self) -> list[str]:
         """Statistics that need passes over the data."""
-        return [s for s in self.method.active(self.params) if self.method.scope(s, self.params) != "row"]
+        return [s for s in self.method.active(self.facts) if self.method.scope(s, self.params) != "row"]
 
 
 class Step(NamedTuple):
@@ -66,9 +88,13 @@ class Step(NamedTuple):
 
 def steps(root: Leaf | Call) -> list[Step]:
     """All steps before an output tensor can be written, inner merges first."""
+    return list({(step.call.path, step.stats): step for step in _steps(root)}.values())
+
+
+def _steps(root: Leaf | Call) -> list[Step]:
     if isinstance(root, Leaf):
         return []
-    found = [step for given in root.inputs() for step in steps(given)]
+    found = [step for given in root.inputs() for step in _steps(given)]
     levels: dict[int, list[str]] = {}
     for name in root.needed():
         levels.setdefault(_level(root, name), []).append(name)
@@ -100,11 +126,12 @@ Statistics = dict[tuple[str, str, int | None], Known]
 class Evaluator:
     """Values of one output tensor's expression, tile by tile.
 
-    read(leaf, tile) gives the leaf's entries in the compute dtype, in the tile's shape.
+    read(leaf, tile) gives the leaf's entries in the compute dtype, in the tile's shape; with None for the tile, the
+    whole tensor in its own shape.
     """
 
     def __init__(
-        self, order: int, dtype: torch.dtype, read: Callable[[Leaf, Tile], Tensor], statistics: Statistics
+        self, order: int, dtype: torch.dtype, read: Callable[[Leaf, Tile | None], Tensor], statistics: Statistics
     ) -> None:
         self.order, self.dtype, self.read, self.statistics = order, dtype, read, statistics
         self._numbers: dict[str, dict[str, Any]] = {}
@@ -116,7 +143,7 @@ class Evaluator:
         """Parameters as methods see them: numbers as 0-d float64 tensors, one a model where they are per model."""
         if call.path not in self._numbers:
             self._numbers[call.path] = {
-                p.argument: _number(call.params[p.argument]) if p.kind == "number" else call.params[p.argument]
+                p.argument: _number(call.params[p.argument]) if _is_numeric(p) else call.params[p.argument]
                 for p in call.method.params.values()
             }
         return self._numbers[call.path]
@@ -174,8 +201,14 @@ class Frame:
         return self.values[function]
 
     def result(self) -> Tensor:
-        value: Tensor = self.ask(self.call.method.function)
-        return value
+        side = self.call.side
+        if side is None:
+            value: Tensor = self.ask(self.call.method.function)
+            return value
+        declared = self.call.method.sides[side[0]]
+        found = self.ask(declared.of)
+        part: Tensor = found[side[1]] if declared.each else found
+        return part
 
     def _get(self, name: str) -> Any:
         if name not in self.held:
@@ -189,19 +222,28 @@ class Frame:
             return numbers[name]
         if name in call.method.stats:
             return self._statistic(name)
+        if name in call.method.given:
+            return self.evaluator.read(call.given[name], None) if name in call.given else None
         if name == "base":
             return None if call.base is None else self.evaluator.value(call.base, tile)
         if name == "models":
             return tuple(self.evaluator.value(model, tile) for model in call.models)
         if name == "deltas":
             return tuple(model - self._get("base") for model in self._get("models"))
+        if name == "update":
+            assert call.merged is not None
+            merged = self.evaluator.value(call.merged, tile)
+            return merged.to(torch.float64) - self._get("base").to(torch.float64)  # exact
         if name == "bits":
             return partial(_random, call, tile)  # not a method: the frame would hold itself, and its tensors stay
-        return {"key": call.key, "size": call.size}[name]
+        if name == "matrix":
+            return call.matrix
+        known = {"key": call.key, "shape": call.shape, "size": call.size, "count": len(call.models), "span": tile[1:3]}
+        return known[name]
 
     def _statistic(self, name: str) -> Any:
         call = self.call
-        if name not in call.method.active(call.params):
+        if name not in call.method.active(call.facts):
             return None
         fold = call.method.stats[name]
         if call.method.scope(name, call.params) == "row":
@@ -221,7 +263,18 @@ def padded(tile: Tile) -> int:
     return -(-entries // 64) * 64 if tile.grid.view == (-1,) else entries
 
 
+def _is_numeric(parameter: Parameter) -> bool:
+    return parameter.kind == "number" or parameter.each
+
+
+def _plain(value: Any) -> Any:
+    """Numbers without their tensors, as checks see them."""
+    if isinstance(value, tuple) and not isinstance(value, Key):
+        return tuple(_plain(each) for each in value)
+    return value.item() if isinstance(value, Tensor) else value
+
+
 def _number(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(_number(v) for v in value)
-    return value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+    return value if value is None or isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)

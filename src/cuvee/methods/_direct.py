@@ -10,14 +10,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from cuvee.core import CuveeError, Grid, Key
+from cuvee.core import CuveeError, Grid
 from cuvee.folds import Tile
-from cuvee.methods._calls import Call, Evaluator, Leaf, Statistics, padded, steps
+from cuvee.methods._calls import Call, Evaluator, Leaf, Statistics, Step, padded, steps
 from cuvee.methods._protocol import Method
+from cuvee.store.anatomy import Anatomy
 
 
 def merge_now(method: Method, models: Sequence[Any], base: Any, *, seed: int, params: Mapping[str, Any]) -> Any:
     """Merge tensors, or state dicts of the same names. See `Method.__call__`."""
+    if method.polish or method.given:
+        raise CuveeError(f"{method.name} works in a recipe only, {'on a merge' if method.polish else 'with its side'}.")
     given = [*models] if base is None else [base, *models]
     if not given or isinstance(given[0], Tensor):
         wrapped = [{"": tensor} for tensor in given]
@@ -33,20 +36,18 @@ def _merge(
     values = resolve(method, count + (with_base and method.base == "ordinary"), params)
     full = [name for name in sorted(given[0]) if given[0][name].numel()]
     calls = {name: _call(method, name, given, with_base, values, seed) for name in full}
+    for call in calls.values():
+        call.check()
     statistics: Statistics = {}
     evaluators = {name: _evaluator(call, i, given, statistics) for i, (name, call) in enumerate(calls.items())}
-    for at in range(max((len(steps(call)) for call in calls.values()), default=0)):
-        todo = [(evaluators[name], steps(call)[at], _tile(i, call)) for i, (name, call) in enumerate(calls.items())]
-        while any(evaluator.unfinished(step) for evaluator, step, _ in todo):
-            states = [(evaluator, step, evaluator.gather(step, iter([tile]))) for evaluator, step, tile in todo]
-            if todo[0][1].whole_model:
-                first, *rest = states
-                for _, _, other in rest:
-                    for stat, state in other.items():
-                        first[1].call.method.stats[stat].merge(first[2][stat], state)
-                states = [first]
-            for evaluator, step, state in states:
-                evaluator.close(step, state)
+    todo = [(evaluators[name], steps(call), _tile(i, call)) for i, (name, call) in enumerate(calls.items())]
+    while any(waiting for _, waiting, _ in todo):
+        for evaluator, waiting, tile in todo:
+            while waiting and not waiting[0].whole_model:
+                _gather([(evaluator, waiting.pop(0), tile)])
+        together = [(evaluator, waiting.pop(0), tile) for evaluator, waiting, tile in todo if waiting]
+        if together:
+            _gather(together)
     merged = {
         name: evaluators[name].value(call, _tile(i, call)).reshape(-1)[: call.size].reshape(call.shape)
         for i, (name, call) in enumerate(calls.items())
@@ -54,6 +55,17 @@ def _merge(
     return {
         name: merged[name] if name in merged else tensor.to(_dtype(name, given)) for name, tensor in given[0].items()
     }
+
+
+def _gather(parts: Sequence[tuple[Evaluator, Step, Tile]]) -> None:
+    """All passes of one step, which the parts share."""
+    evaluator, step, _ = parts[0]
+    while evaluator.unfinished(step):
+        states, *others = [each.gather(own, iter([tile])) for each, own, tile in parts]
+        for other in others:
+            for stat, state in other.items():
+                step.call.method.stats[stat].merge(states[stat], state)
+        evaluator.close(step, states)
 
 
 def check_counts(method: Method, count: int, with_base: bool) -> None:
@@ -84,8 +96,12 @@ def resolve(method: Method, count: int, given: Mapping[str, Any]) -> dict[str, A
             if len(spread) != count:
                 raise CuveeError(f"{p.name}: {len(spread)} values for {count} models.")
             values[p.argument] = tuple(v if isinstance(v, Tensor) else _parse(p, v) for v in spread)
+        elif p.each and isinstance(value, (list, tuple)):
+            if len(value) != count:
+                raise CuveeError(f"{p.name}: {len(value)} values for {count} models.")
+            values[p.argument] = tuple(v if isinstance(v, Tensor) else _parse(p, [v])[0] for v in value)
         else:
-            values[p.argument] = value if isinstance(value, Tensor) or p.kind == "list" else _parse(p, value)
+            values[p.argument] = value if isinstance(value, Tensor) else _parse(p, value)
     return values
 
 
@@ -110,7 +126,7 @@ def _call(
     leaves = tuple(Leaf(i, name) for i in range(len(given)))
     base = leaves[0] if with_base and method.base != "ordinary" else None
     models = leaves[1:] if base else leaves
-    key = Key(name, None, 0.0, "other")
+    key = Anatomy(given[0]).key(name)
     shape = tuple(given[0][name].shape)
     size = sum(tensor.numel() for tensor in given[0].values())
     return Call(method, "", key, shape, base, models, tuple(range(len(models))), values, seed, size)
@@ -123,7 +139,8 @@ def _tile(order: int, call: Call) -> Tile:
 def _evaluator(call: Call, order: int, given: Sequence[Mapping[str, Tensor]], statistics: Statistics) -> Evaluator:
     dtype = _dtype(call.key.name, given)
 
-    def read(leaf: Leaf, tile: Tile) -> Tensor:
+    def read(leaf: Leaf, tile: Tile | None) -> Tensor:
+        assert tile is not None
         flat = given[leaf.checkpoint][leaf.name].to(dtype).reshape(-1)
         return pad(flat, (0, padded(tile) - flat.numel())).view(tile.grid.view)
 

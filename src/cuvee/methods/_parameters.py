@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, Optional, Union, get_args, get_origin
 
 from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
@@ -14,6 +14,18 @@ PerModel = Annotated[tuple[Tensor, ...], "per model"]
 
 Number = Annotated[Tensor, "number"]
 """One number for the merge: a 0-d float64 tensor."""
+
+Auto = Annotated[Tensor | None, "number or auto"]
+"""One number for the merge, or None where the recipe leaves it to the method (`auto`)."""
+
+Whole = Annotated[int, "whole number"]
+"""One whole number for the merge; methods may branch on it."""
+
+AutoWhole = Annotated[int | None, "whole number or auto"]
+"""One whole number, or None where the recipe leaves it to the method (`auto`)."""
+
+EachModel = Annotated[tuple[Tensor, ...], "list of one number for each model"]
+"""Numbers that are measured together, such as losses: a list in the order of the models, never a depth gradient."""
 
 REQUIRED: Any = object()
 
@@ -29,7 +41,8 @@ class Bounds:
     gt: float | None = None
     lt: float | None = None
     scaled: bool = False
-    whole: bool = False
+    stepped: bool = False
+    guard: bool = False
 
     def words(self) -> str:
         """The limits as a person says them."""
@@ -49,21 +62,23 @@ def param(
     gt: float | None = None,
     lt: float | None = None,
     scaled: bool = False,
-    whole: bool = False,
+    stepped: bool = False,
+    guard: bool = False,
 ) -> Any:
     """Declare a parameter in a method's signature: its default (none = required), meaning and bounds.
 
-    scaled: it is measured in the unit of the tensors' entries, so that it grows with them. whole: it is a whole number;
-    between those of a gradient the nearest one is taken.
+    scaled: it is measured in the unit of the tensors' entries, so that it grows with them.
+    stepped: entries are counted by it or compared with it, so that results go in steps and have no slope.
+    guard: it has no part in the result: some values of it only make the method refuse.
     """
-    return Bounds(default, help, ge, le, gt, lt, scaled, whole)
+    return Bounds(default, help, ge, le, gt, lt, scaled, stepped, guard)
 
 
 @dataclass(frozen=True)
 class Parameter:
     """One parameter of one method.
 
-    kind: "number", "flag", "choice" or "list" (taken as it stands, never as a depth gradient).
+    kind: "number", "whole", "flag", "choice" or "list" (taken as it stands, never as a depth gradient).
     """
 
     name: str  # as in a recipe: `lambda`
@@ -73,6 +88,8 @@ class Parameter:
     bounds: Bounds
     choices: tuple[Any, ...] = ()
     type: Any = float
+    auto: bool = False  # None, written `auto`, leaves it to the method
+    each: bool = False  # a list of one number for each model
 
     @classmethod
     def declared(cls, argument: str, annotation: Any, default: Any) -> Parameter:
@@ -81,6 +98,13 @@ class Parameter:
         name = argument.rstrip("_")
         if annotation in (PerModel, Number):
             return cls(name, argument, "number", annotation == PerModel, bounds)
+        if annotation == Auto:
+            return cls(name, argument, "number", per_model=False, bounds=bounds, auto=True)
+        if annotation in (Whole, AutoWhole):
+            auto = annotation == AutoWhole
+            return cls(name, argument, "whole", per_model=False, bounds=bounds, type=int, auto=auto)
+        if annotation == EachModel:
+            return cls(name, argument, "list", per_model=False, bounds=bounds, type=list[float], each=True)
         if annotation is bool:
             return cls(name, argument, "flag", per_model=False, bounds=bounds, choices=(False, True), type=bool)
         if get_origin(annotation) is Literal:
@@ -89,31 +113,46 @@ class Parameter:
         if get_origin(annotation) in (list, dict, Sequence):
             return cls(name, argument, "list", per_model=False, bounds=bounds, type=annotation)
         raise TypeError(
-            f"{argument}: a method's parameter is PerModel, Number, bool, Literal or a list, not {annotation}"
+            f"{argument}: a method's parameter is PerModel, Number, Whole, bool, Literal or a list, not {annotation}"
         )
 
     @property
     def required(self) -> bool:
         return self.bounds.default is REQUIRED
 
+    @property
+    def default(self) -> Any:
+        """As a recipe writes it. None for a required parameter."""
+        value = None if self.required else self.bounds.default
+        return "auto" if self.auto and value is None else value
+
     def adapter(self) -> TypeAdapter[Any]:
         """The library's validator of one value, which also knows its JSON schema."""
         b = self.bounds
-        limits = Field(ge=b.ge, le=b.le, gt=b.gt, lt=b.lt, allow_inf_nan=False) if self.kind == "number" else Field()
-        checked: Any = Annotated[self.type, limits]
-        return TypeAdapter(checked)
+        number = Field(ge=b.ge, le=b.le, gt=b.gt, lt=b.lt, allow_inf_nan=False)
+        whole = Field(ge=b.ge, le=b.le, gt=b.gt, lt=b.lt)
+        limits = {"number": number, "whole": whole}.get(self.kind, Field())
+        checked: Any = list[Annotated[float, number]] if self.each else Annotated[self.type, limits]
+        if self.each and self.bounds.default is None:
+            checked = Optional[checked]  # noqa: UP045 - made at run time
+        return TypeAdapter(Union[checked, _AUTO] if self.auto else checked)  # noqa: UP007
 
     def parse(self, value: Any) -> Any:
         """A scalar from a recipe as float, bool or str. Raises ValueError in words that name the parameter."""
-        kind = {"number": "a number", "flag": "true or false", "list": "a list"}.get(self.kind, "one of the choices")
+        if self.auto and value in ("auto", None):
+            return None
+        kind = {
+            "number": "a number",
+            "whole": "a whole number",
+            "flag": "true or false",
+            "list": "a list of numbers, one for each model" if self.each else "a list",
+        }.get(self.kind, "one of the choices") + " or auto" * self.auto
         given = str(value).lower() if isinstance(value, bool) else repr(value)
         wrong = f"{given} is not {kind}"
         if self.kind == "choice":
             wrong = f"{given} is not one of {', '.join(map(str, self.choices))}"
-        if (self.kind == "number") == isinstance(value, bool) and self.kind in ("number", "flag"):
+        if (self.kind != "flag") == isinstance(value, bool) and self.kind in ("number", "whole", "flag"):
             raise ValueError(f"{self.name}: {wrong}.")
-        if self.bounds.whole and isinstance(value, float) and not value.is_integer():
-            raise ValueError(f"{self.name}: {given} is not a whole number.")
         try:
             return self.adapter().validate_python(value)
         except ValidationError as error:
@@ -122,4 +161,5 @@ class Parameter:
             raise ValueError(f"{self.name}: {wrong}.") from None
 
 
+_AUTO = Literal["auto"]
 _OUT_OF_BOUNDS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}

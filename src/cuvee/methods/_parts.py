@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from operator import add
 from typing import Any
@@ -45,6 +45,10 @@ def magnitudes(deltas: Tensors) -> Tensors:
     return tuple(delta.abs() for delta in deltas)
 
 
+def squares(deltas: Tensors) -> Tensors:
+    return tuple(delta.to(torch.float64).square() for delta in deltas)
+
+
 def share_counts(size: int, density: Tensors, *, least: int = 0) -> list[int]:
     """Entries that a share of a tensor is, rounded down, for each model; a share above 0 is at least `least`."""
     return [max(least, int(d.item() * size)) if d.item() > 0 else 0 for d in density]
@@ -78,12 +82,17 @@ def add_up(votes: Tensors, weight: Tensors, *, normalize: bool) -> Tensor:
     return summed / torch.where(weights.abs() < 1e-8, 1.0, weights)
 
 
-def fuse(votes: Tensors, weight: Tensors, *, normalize: bool, ballots: Tensors | None = None) -> Tensor:
-    """Sum of the weighted changes that agree with the elected sign; the votes elect it, or else the ballots.
+def fuse(
+    votes: Tensors, weight: Tensors, *, normalize: bool, ballots: Tensors | None = None, plus: Tensor | None = None
+) -> Tensor:
+    """Sum of the weighted changes that agree with the elected sign.
+
+    The votes elect it, or else the ballots; or it is given: plus where `plus` is 1.
 
     normalize divides each entry by the weights of the models that took part in it (by 1 where none did).
     """
-    plus = masks.not_negative(total(ballots or votes))
+    if plus is None:
+        plus = masks.not_negative(total(ballots or votes))
     summed = _either(plus, (v.clamp_min(0) for v in votes), (v.clamp_max(0) for v in votes))
     if not normalize:
         return summed
@@ -94,11 +103,17 @@ def fuse(votes: Tensors, weight: Tensors, *, normalize: bool, ballots: Tensors |
     return summed / masks.or_one(_either(plus, up, down))
 
 
-def largest(votes: Tensors) -> Tensor:
-    """The largest of the changes that agree with the elected sign."""
-    plus = masks.not_negative(total(votes))
+def largest(votes: Tensors, plus: Tensor | None = None) -> Tensor:
+    """The largest of the changes that agree with the elected sign: plus where `plus` is 1, by default the sum's."""
+    if plus is None:
+        plus = masks.not_negative(total(votes))
     up, down = reduce(torch.maximum, votes).clamp_min(0), reduce(torch.minimum, votes).clamp_max(0)
     return up * plus + down * (1 - plus)
+
+
+def agreeing(deltas: Tensors, plus: Tensor) -> Tensors:
+    """1 where a change has the elected sign: plus where `plus` is 1, minus where it is 0."""
+    return tuple(masks.positive(d) * plus + masks.positive(-d) * (1 - plus) for d in deltas)
 
 
 def _either(plus: Tensor, up: Iterable[Tensor], down: Iterable[Tensor]) -> Tensor:
@@ -143,23 +158,24 @@ def keep_probability(magnitude: Tensor, density: Tensor | float, epsilon: Tensor
     """DELLA's keep probability by ascending rank r of each row: density - eps + 2 eps r / (n - 1).
 
     magnitude: (rows, n). A row of one entry keeps the density itself; density 1 keeps everything.
-    Raises CuveeError when the ends are not between 0 and 1.
     """
     density, epsilon = (torch.as_tensor(number, dtype=torch.float64) for number in (density, epsilon))
     if density.item() >= 1:
         return torch.ones_like(magnitude)
-    _check_ends(density.item(), epsilon.item())
     count = magnitude.shape[-1]
     rank = row_rank(magnitude).to(magnitude.dtype) if count > 1 else torch.full_like(magnitude, 0.5)
     return (density - epsilon) + rank * (2 * epsilon / max(1, count - 1))
 
 
-def _check_ends(density: float, epsilon: float) -> None:
-    if not (density - epsilon > 0 and density + epsilon < 1):
-        raise CuveeError(
-            f"density {density:g} with epsilon {epsilon:g} asks for keep probabilities from {density - epsilon:g} to "
-            f"{density + epsilon:g}; both must lie between 0 and 1."
-        )
+def probabilities(density: Sequence[float], epsilon: Sequence[float]) -> None:
+    """Raises CuveeError when DELLA's keep probabilities do not lie between 0 and 1."""
+    for middle, half in zip(density, epsilon, strict=True):
+        low, high = middle - half, middle + half
+        if middle < 1 and not (low > 0 and high < 1):
+            raise CuveeError(
+                f"density {middle:g} with epsilon {half:g} asks for keep probabilities from {low:g} to {high:g}; "
+                "both must lie between 0 and 1."
+            )
 
 
 def outliers(size: int, density: Tensors, gamma: Tensors, scope: str) -> list[int]:

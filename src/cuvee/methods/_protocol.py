@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, get_type_hints
 
+import torch
 from torch import Tensor
 
 from cuvee.core import CuveeError, did_you_mean
@@ -19,7 +20,7 @@ Tensors = tuple[Tensor, ...]
 GRAINS = ("element", "row", "matrix")
 """Pieces that a method may couple, smallest first."""
 
-INPUTS = {"base", "models", "deltas", "bits", "key", "size"}
+INPUTS = {"base", "models", "deltas", "bits", "key", "size", "shape", "count", "span", "matrix", "update"}
 """What a method, or a tile function of a fold, may ask for by name beside statistics and parameters."""
 
 OF_ADAPTERS = {"updates", "target", "key", "seed"}
@@ -38,6 +39,30 @@ RankRule = Callable[[Sequence[Outline], int, Mapping[str, Any]], Outline]
 
 Raises CuveeError for updates that the method cannot merge.
 """
+
+
+@dataclass(frozen=True)
+class Side:
+    """Tensors that a method gives beside the merge, for the file `cuvee/NAME.safetensors` of the output.
+
+    of: a tile function that asks as a method does; a tensor, or with `each` a tuple of one for each model.
+    relative: they are changes of the base.
+    """
+
+    of: Callable[..., Any]
+    dtype: torch.dtype = torch.float32
+    each: bool = False
+    relative: bool = False
+
+
+@dataclass(frozen=True)
+class FromSide:
+    """Asks for a whole tensor of the same name, from a checkpoint that the recipe names under `side`, or None.
+
+    Written `Annotated[Tensor | None, FromSide("activation")]`.
+    """
+
+    name: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +85,13 @@ class Method:
     average: bool
     neutral: Mapping[str, Any] | None
     homogeneous: bool
+    listed_base: str  # what a base is that the list of models names too: "base" or "model"
+    check: Callable[..., None] | None
+    tensors: tuple[str, ...]
+    sides: Mapping[str, Side]
+    numbers: Mapping[str, Callable[..., Any]]
+    given: Mapping[str, str]  # argument -> name under `side` in the recipe
+    polish: bool  # a step on a finished merge
     rank: RankRule | None  # of a method that merges adapters, module by module; None: it merges tensors
     caution: str  # what a person should know before it runs
     _grain: str | Callable[[Mapping[str, Any]], str] = field(repr=False)
@@ -72,8 +104,13 @@ class Method:
     def summary(self) -> str:
         return self.doc.split("\n", 1)[0]
 
+    @property
+    def remarks(self) -> str:
+        """What the docstring says beyond its first line."""
+        return self.doc.partition("\n\n")[2]
+
     def grain(self, params: Mapping[str, Any]) -> str:
-        """The largest piece that the last step couples, given the static parameters."""
+        """The largest piece that the last step couples, given the static parameters, `key` and `shape`."""
         return self._grain if isinstance(self._grain, str) else self._grain(params)
 
     def scope(self, stat: str, params: Mapping[str, Any]) -> str:
@@ -83,7 +120,7 @@ class Method:
         return str(params[scope]) if parameter else scope
 
     def active(self, params: Mapping[str, Any]) -> list[str]:
-        """The statistics that these parameters need, in the order of the signature."""
+        """The statistics that these parameters, `key` and `shape` need, in the order of the signature."""
         return [name for name, fold in self.stats.items() if fold.wanted(params)]
 
     def parameter(self, name: str) -> Parameter:
@@ -115,12 +152,22 @@ class Method:
         return _restore, (self.name, self.function.__module__)
 
 
-def read_signature(function: Callable[..., Tensor]) -> tuple[dict[str, Fold], dict[str, Parameter], set[str]]:
-    """Statistics, parameters and inputs that a method asks for. Raises TypeError for a name that nothing provides."""
+class Signature(NamedTuple):
+    """What a method asks for."""
+
+    stats: dict[str, Fold]
+    params: dict[str, Parameter]
+    inputs: set[str]
+    given: dict[str, str]
+
+
+def read_signature(function: Callable[..., Tensor]) -> Signature:
+    """What a method asks for. Raises TypeError for a name that nothing provides."""
     hints = get_type_hints(function, include_extras=True)
     stats: dict[str, Fold] = {}
     params: dict[str, Parameter] = {}
     inputs: set[str] = set()
+    given: dict[str, str] = {}
     for argument in inspect.signature(function).parameters.values():
         hint = hints.get(argument.name)
         folds = [part for part in getattr(hint, "__metadata__", ()) if isinstance(part, Fold)]
@@ -129,13 +176,15 @@ def read_signature(function: Callable[..., Tensor]) -> tuple[dict[str, Fold], di
             params[parameter.name] = parameter
         elif folds:
             stats[argument.name] = folds[0]
+        elif sides := [part for part in getattr(hint, "__metadata__", ()) if isinstance(part, FromSide)]:
+            given[argument.name] = sides[0].name
         elif argument.name in INPUTS | OF_ADAPTERS:
             inputs.add(argument.name)
         else:
             raise TypeError(
                 f"{function.__name__}: nothing provides {argument.name!r}; ask for {sorted(INPUTS)} or a fold"
             )
-    return stats, params, inputs
+    return Signature(stats, params, inputs, given)
 
 
 def asks(function: Callable[..., Any]) -> tuple[str, ...]:
@@ -155,12 +204,17 @@ def build(
     average: bool = False,
     neutral: Mapping[str, Any] | None = None,
     homogeneous: bool = True,
+    listed_base: str = "base",
+    check: Callable[..., None] | None = None,
+    tensors: tuple[str, ...] = ("",),
+    sides: Mapping[str, Side] | None = None,
+    numbers: Mapping[str, Callable[..., Any]] | None = None,
     rank: RankRule | None = None,
     caution: str = "",
 ) -> Method:
-    stats, params, inputs = read_signature(function)
+    stats, params, inputs, given = read_signature(function)
     wanted = inputs | {name for fold in stats.values() for name in asks(fold.of)}
-    takes_base = bool(wanted & {"base", "deltas"})
+    takes_base = bool(wanted & {"base", "deltas", "update"})
     return Method(
         name=function.__name__,
         function=function,
@@ -175,6 +229,13 @@ def build(
         average=average,
         neutral=neutral,
         homogeneous=homogeneous,
+        listed_base=listed_base,
+        check=check,
+        tensors=tensors,
+        sides=sides or {},
+        numbers=numbers or {},
+        given=given,
+        polish="update" in wanted,
         rank=rank,
         caution=caution,
         _grain=grain,

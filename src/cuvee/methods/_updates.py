@@ -21,7 +21,7 @@ def merge_updates(method: Method, updates: Sequence[Product], *, seed: int, para
         raise CuveeError(f"the updates: shapes differ: {sorted({updates[0].shape, *shapes})}.")
     values = resolve(method, len(updates), params)
     target = target_of(method, [Outline(update.rank, update.scale) for update in updates], updates[0].shape, values)
-    return apply(method, updates, target, values, key=Key("", None, 0.0, "other"), seed=seed)
+    return apply(method, updates, target, values, key=Key("", None, 0, 0.0, "other"), seed=seed)
 
 
 def target_of(method: Method, updates: Sequence[Outline], shape: tuple[int, int], params: Mapping[str, Any]) -> Outline:

@@ -13,7 +13,7 @@ from cuvee.methods._calls import Call, Leaf
 from cuvee.plan.inputs import Input, Stored, check_quantised
 from cuvee.plan.layout import SHARD_SIZE, lay_out
 from cuvee.plan.merge import Merge
-from cuvee.plan.plan import Output, Plan
+from cuvee.plan.plan import Output, Plan, teller
 from cuvee.recipe import Recipe
 from cuvee.store.anatomy import Anatomy, ties_head
 from cuvee.store.open import load
@@ -28,21 +28,17 @@ def build(recipe: Recipe, shard_size: int = SHARD_SIZE) -> Plan:
     opened = _Opened(recipe)
     root = opened.merge(recipe, "")
     anatomy = Anatomy(root.names())
-    rules = {name: root.rule(name) for name in root.names()}
-    order = {name: place for place, name in enumerate(sorted(rules))}
+    order = {name: place for place, name in enumerate(sorted(root.names()))}
     outputs = []
     for name in root.names():
-        expression = root.express(name, anatomy.key(name, recipe.gradient_ends))
-        outputs.append(
-            Output(
-                order=order[name],
-                spec=root.spec(name),
-                expression=expression,
-                compute=_compute_dtype(expression, opened.checkpoints),
-                name=name,
-                rule=rules[name],
-            )
-        )
+        key = anatomy.key(name, recipe.gradient_ends)
+        expression = root.express(name, key)
+        compute = _compute_dtype(expression, opened.checkpoints)
+        rule = root.rule(name, key)
+        outputs.append(Output(order[name], root.spec(name), expression, compute, name, rule))
+        for side, title, call, spec in root.sides(name, key):
+            rule = f"{side} of {root.method.name}"
+            outputs.append(Output(order[name], spec, call, compute, f"{side}/{title}", rule, side))
     outputs = _widened(outputs)
     metadata = {"format": "pt", "cuvee_recipe": recipe.to_yaml()}
     placed, shards = lay_out(outputs, metadata, shard_size)
@@ -52,8 +48,10 @@ def build(recipe: Recipe, shard_size: int = SHARD_SIZE) -> Plan:
         checkpoints=tuple(opened.checkpoints),
         outputs=placed,
         shards=shards,
-        config=_config(donor, root, placed),
+        config=_config(donor, root, [output for output in placed if not output.side]),
         donor=donor.folder if donor else None,
+        numbers={name: tell for name, tell in root.method.numbers.items() if teller(placed, tell)},
+        sides={name: side.relative for name, side in root.method.sides.items()},
         left_out=root.left_out(),
         notices=(*recipe.notices, *root.notices()),
     )
@@ -69,12 +67,16 @@ class _Opened:
         self.seed = recipe.seed
 
     def merge(self, recipe: Recipe, path: str) -> Merge:
-        return Merge(recipe, path, self.given, self.seed)
+        return Merge(recipe, path, self.given, self.stored, self.seed)
 
     def given(self, model: Any, path: str) -> Input:
         """The input that a model reference means; inner recipes become merges."""
         if isinstance(model, Recipe):
             return self.merge(model, path)
+        return self.stored(model)
+
+    def stored(self, model: Any) -> Stored:
+        """A checkpoint, opened once."""
         key = model if isinstance(model, str) else id(model)
         if key not in self._inputs:
             checkpoint = load(model, self.roots)
@@ -107,7 +109,7 @@ def _widened(outputs: list[Output]) -> list[Output]:
     return [replace(output, compute=torch.float64) if output in sharing else output for output in outputs]
 
 
-def _config(donor: Checkpoint | None, root: Merge, outputs: tuple[Output, ...]) -> Mapping[str, Any]:
+def _config(donor: Checkpoint | None, root: Merge, outputs: list[Output]) -> Mapping[str, Any]:
     """The donor's config with the output's dtype and its tie."""
     if donor is None or not donor.config():
         return {}

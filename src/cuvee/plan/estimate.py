@@ -104,7 +104,11 @@ def _trial(output: Output) -> float:
 
 def _run(output: Output, tile: Tile, given: dict[Leaf, Tensor]) -> None:
     statistics: Statistics = {}
-    evaluator = Evaluator(output.order, output.compute, lambda leaf, _: given[leaf], statistics)
+
+    def read(leaf: Leaf, wanted: Tile | None) -> Tensor:
+        return given[leaf] if wanted else torch.ones(tile.grid.view[-1])
+
+    evaluator = Evaluator(output.order, output.compute, read, statistics)
 
     def once() -> Iterator[Tile]:
         yield tile

@@ -12,13 +12,17 @@ SHARD_SIZE = 5_000_000_000
 """Bytes of tensor data in one file, as transformers has it."""
 
 
+SIDES = "cuvee"
+"""Folder of side tensors in the output folder."""
+
+
 def lay_out(
     outputs: Sequence[Output], metadata: Mapping[str, str], shard_size: int = SHARD_SIZE
 ) -> tuple[tuple[Output, ...], tuple[Shard, ...]]:
     """Give each output its shard and offset. A tensor larger than `shard_size` has a shard of its own."""
     groups: list[list[Output]] = [[]]
     filled = 0
-    for output in outputs:
+    for output in (output for output in outputs if not output.side):
         if groups[-1] and filled + output.spec.nbytes > shard_size:
             groups.append([])
             filled = 0
@@ -26,11 +30,15 @@ def lay_out(
         filled += output.spec.nbytes
     placed: list[Output] = []
     shards: list[Shard] = []
+    files = [shard_name(number, len(groups)) for number in range(len(groups))]
+    sides = list(dict.fromkeys(output.side for output in outputs if output.side))
+    groups += [[output for output in outputs if output.side == side] for side in sides]
+    files += [f"{SIDES}/{side}.safetensors" for side in sides]
     for number, group in enumerate(groups):
         aligned = sorted(group, key=lambda output: -output.spec.dtype.itemsize)
-        header, offsets = encode_header([(o.name, o.spec) for o in aligned], metadata)
+        header, offsets = encode_header([(o.stored, o.spec) for o in aligned], metadata)
         size = len(header) + sum(o.spec.nbytes for o in aligned)
-        shards.append(Shard(shard_name(number, len(groups)), header, size))
+        shards.append(Shard(files[number], header, size, side=group[0].side if group else ""))
         placed += [replace(o, shard=number, offset=at) for o, at in zip(aligned, offsets, strict=True)]
     return tuple(placed), tuple(shards)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, reduce
 from typing import Any
 
@@ -12,8 +13,9 @@ import torch
 from cuvee import methods
 from cuvee.core import CuveeError, Key, TensorSpec, dtype_name
 from cuvee.methods._calls import Call, Leaf
+from cuvee.methods._matrices import why_no_matrix
 from cuvee.plan.inputs import Input, Matched, Stored, output_names
-from cuvee.recipe import ModelEntry, Recipe, inputs, resolve
+from cuvee.recipe import ModelEntry, Recipe, inputs, resolve, resolve_in
 from cuvee.store.anatomy import Anatomy, role
 
 _BUFFER = re.compile(
@@ -26,7 +28,9 @@ SHOWN = 5
 class Merge:
     """A merge not yet written, seen as an input: names, specs, expressions."""
 
-    def __init__(self, recipe: Recipe, path: str, given: Callable[[Any, str], Input], seed: int) -> None:
+    def __init__(
+        self, recipe: Recipe, path: str, given: Callable[[Any, str], Input], side: Callable[[str], Stored], seed: int
+    ) -> None:
         self.recipe, self.path, self.seed = recipe, path, seed
         self.label = path or "the merge"
         self.method = methods.get(recipe.merge_method)
@@ -37,6 +41,7 @@ class Merge:
         self._names, self.head = output_names(self.reference, [each for each in raw if each is not self.reference])
         self.base = None if base is None else Matched(base, self._names, self.head)
         self.models = [Matched(each, self._names, self.head) for each in raw]
+        self._sides = {name: side(reference) for name, reference in recipe.side.items()}
         self._check_layers()
         self._check_tensors()
 
@@ -55,23 +60,73 @@ class Merge:
             return TensorSpec(getattr(torch, asked), shape)
         return TensorSpec(reduce(_promote, (each.spec(name).dtype for each in self._inputs if name in each)), shape)
 
-    def rule(self, name: str) -> str:
+    def rule(self, name: str, key: Key) -> str:
         """What happens to a tensor, in words."""
         first = self._first(name)
         if not self._merged(name):
             kind = dtype_name(first.spec(name).dtype)
             why = "buffer" if _BUFFER.search(name) else "empty" if not first.spec(name).numel else kind
             return f"copy of {first.label} ({why})"
-        told = [self.method.name]
+        told = [self._verb(name, key)]
+        told += [f"then {step}" for each in self.recipe.polish for step in each]
         if name == self.head and any(each.tied for each in self._inputs):
             told.append("tied heads read from the embedding")
         told += [f"{each.label} calls it {each.source(name)}" for each in self._inputs if self._renamed(each, name)]
         told += [f"missing in {each.label}: base taken" for each in self.models if name not in each]
         return "; ".join(told)
 
+    def _verb(self, name: str, key: Key) -> str:
+        """The method, and where it matters whether it takes the tensor for a matrix."""
+        exclude = self.method.params.get("exclude")
+        if exclude is None:
+            return self.method.name
+        why = why_no_matrix(key, self._first(name).spec(name).shape, resolve(self.recipe, exclude, key, None, name))
+        return f"{self.method.name} ({f'no matrix: {why}' if why else 'a matrix'})"
+
     def express(self, name: str, key: Key) -> Leaf | Call:
         if not self._merged(name):
             return self._first(name).express(name, key)
+        call = self._call(name, key)
+        for place, step in enumerate(self.recipe.polish):
+            for polish, given in step.items():
+                call = self._polished(call, f"{self.path}/polish[{place}]", methods.get(polish), given)
+        return call
+
+    def sides(self, name: str, key: Key) -> list[tuple[str, str, Call, TensorSpec]]:
+        """Side tensors beside an output tensor: (file, name in it, expression, spec)."""
+        if not self.method.sides or not self._merged(name):
+            return []
+        call, found = self._call(name, key), []
+        for side, declared in self.method.sides.items():
+            spec = TensorSpec(declared.dtype, call.shape)
+            for index in range(len(call.models) if declared.each else 1):
+                title = f"{index}.{name}" if declared.each else name
+                found.append((side, title, replace(call, side=(side, index)), spec))
+        return found
+
+    def _polished(self, call: Call, path: str, method: methods.Method, given: Mapping[str, Any]) -> Call:
+        assert self.base is not None
+        base = self.base.express(call.key.name, call.key)
+        models = tuple(model for model in call.models if model != base)
+        params = {
+            p.argument: resolve_in([given], p, call.key, call.key.name, method.name) for p in method.params.values()
+        }
+        places = tuple(range(len(models)))
+        given, size = self._given(method, call.key.name), self.size
+        return _checked(
+            Call(method, path, call.key, call.shape, base, models, places, params, self.seed, size, call, given)
+        )
+
+    def _given(self, method: methods.Method, name: str) -> dict[str, Leaf]:
+        """What the recipe's side checkpoints hold for a tensor, by the method's arguments."""
+        found = {}
+        for argument, side in method.given.items():
+            held = self._sides[side]
+            if name in held.names():
+                found[argument] = Leaf(held.index, name)
+        return found
+
+    def _call(self, name: str, key: Key) -> Call:
         entries = self.entries
         base = self.base.express(name, key) if self.base and self.method.base != "ordinary" else None
         models = tuple((each if name in each else self._stand_in).express(name, key) for each in self.models)
@@ -83,7 +138,10 @@ class Merge:
         }
         places = tuple(self._place(entry) for entry in entries)
         shape = self._first(name).spec(name).shape
-        return Call(self.method, self.path, key, shape, base, models, places, params, self.seed, self.size)
+        given, size = self._given(self.method, name), self.size
+        return _checked(
+            Call(self.method, self.path, key, shape, base, models, places, params, self.seed, size, given=given)
+        )
 
     def left_out(self) -> dict[str, str]:
         """Input tensors that are not in the output, and why."""
@@ -181,6 +239,16 @@ class Merge:
 
 
 _HINT = "\n  Add  missing: base  to the recipe to take the base's tensors there."
+
+
+def _checked(call: Call) -> Call:
+    """Raises CuveeError, with method and tensor, for numbers that do not fit together."""
+    try:
+        call.check()
+    except CuveeError as error:
+        where = f"{call.path.removeprefix('/')}: " if call.path else ""
+        raise CuveeError(f"{where}{call.method.name} cannot merge {call.key.name}: {error}") from None
+    return call
 
 
 def _missing_line(label: str, names: list[str]) -> str:

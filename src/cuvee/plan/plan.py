@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ import xxhash
 
 from cuvee.core import Checkpoint, Grid, TensorSpec
 from cuvee.methods._calls import Call, Leaf, Step, steps
+from cuvee.methods._protocol import asks
 from cuvee.recipe import Recipe
 
 GRAINS = ("element", "row", "matrix")
@@ -29,8 +30,14 @@ class Output:
     compute: torch.dtype
     name: str
     rule: str  # in words, for `plan --tensors`
+    side: str = ""  # of the merge: the file of side tensors that it belongs to, and the first part of its name
     shard: int = 0
     offset: int = 0  # of its first byte in the shard's file
+
+    @property
+    def stored(self) -> str:
+        """The tensor's name in its file."""
+        return self.name.removeprefix(f"{self.side}/") if self.side else self.name
 
     @cached_property
     def grain(self) -> str:
@@ -54,6 +61,14 @@ class Output:
     def steps(self) -> list[Step]:
         return steps(self.expression)
 
+    @property
+    def merge(self) -> Call | None:
+        """The call of the root's method, without polish steps."""
+        call = self.expression
+        while isinstance(call, Call) and call.merged is not None:
+            call = call.merged
+        return call if isinstance(call, Call) else None
+
     @cached_property
     def leaves(self) -> list[Leaf]:
         """Input tensors, each once."""
@@ -67,6 +82,7 @@ class Shard:
     file: str
     header: bytes
     size: int
+    side: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +95,20 @@ class Plan:
     shards: tuple[Shard, ...]
     config: Mapping[str, Any]  # of the output model
     donor: Path | None  # folder that tokenizer and generation files come from
+    numbers: Mapping[str, Callable[..., Any]] = field(default_factory=dict)  # to tell in the manifest
+    sides: Mapping[str, bool] = field(default_factory=dict)  # side files, and whether they hold changes of the base
     left_out: Mapping[str, str] = field(default_factory=dict)  # input tensor -> why it is not in the output
     notices: tuple[str, ...] = ()
+
+    @cached_property
+    def tensors(self) -> tuple[Output, ...]:
+        """The merged model's, without side tensors."""
+        return tuple(output for output in self.outputs if not output.side)
+
+    @cached_property
+    def weights(self) -> tuple[Shard, ...]:
+        """The merged model's files."""
+        return tuple(shard for shard in self.shards if not shard.side)
 
     @cached_property
     def hash(self) -> str:
@@ -109,6 +137,17 @@ class Plan:
         for output in sorted(self.outputs, key=lambda output: -len(output.steps)):
             found.update(dict.fromkeys((s.call.path, s.stats) for s in output.steps if s.whole_model))
         return list(found)
+
+
+def teller(outputs: Iterable[Output], function: Callable[..., Any]) -> Output | None:
+    """The first output whose merge gathers all statistics that a function of a method's `numbers` asks for."""
+    for output in outputs:
+        call = output.merge
+        if call is not None and not output.side:
+            idle = call.method.stats.keys() - set(call.method.active(call.facts))
+            if not idle & set(asks(function)):
+                return output
+    return None
 
 
 def _coarsest(node: Leaf | Call) -> str:

@@ -81,8 +81,11 @@ class _Examiner:
         for key, why in OUTER.items():
             if path and key in data:
                 self.notices.append(Notice((*path, key), f"{key} has no effect in an inner recipe: {why}"))
-        roles = cast(method.base, models, base) if method else Roles(list(range(len(models))), [], appended=False)
+        roles = cast(method, models, base) if method else Roles(list(range(len(models))), [], appended=False)
         shared = _mapping(data.get("parameters"))
+        self._polish(data.get("polish"), base, path)
+        asked = [method, *(methods.get(name) for name in _steps(data.get("polish")) if name in methods.polish_names())]
+        self._sides([each for each in asked if each], _mapping(data.get("side")), path)
         before = len(self.faults)
         self._parameters(method, shared, (*path, "parameters"))
         for index, entry in enumerate(entries):
@@ -93,8 +96,13 @@ class _Examiner:
             return
         self._counts(method, roles, base, models, path)
         self._kinds(method, models, path)
+        if method.rank is not None and data.get("polish"):
+            self.faults.append(
+                Fault((*path, "polish"), f"{method.name} makes an adapter: there is no base to polish on.")
+            )
         own = [_mapping(entries[index].get("parameters")) for index in roles.merged] + [{}] * roles.appended
         self._required(method, shared, own, roles, path)
+        self._lengths(method, shared, len(own), path)
         if len(self.faults) == before:
             self._sums(method, shared, own, path)
             self._whole_model(method, shared, own, roles, path)
@@ -104,9 +112,39 @@ class _Examiner:
             return None
         if name in methods.names():
             return methods.get(name)
+        if name in methods.polish_names():
+            self.faults.append(Fault(path, f"{name} polishes a finished merge: write it in a list under polish."))
+            return None
         close = did_you_mean(name, methods.names())
         self.faults.append(Fault(path, f"Unknown method {name!r}.{close}", "cuvee methods lists all"))
         return None
+
+    def _polish(self, steps: Any, base: Any, path: Path) -> None:
+        if not isinstance(steps, list) or not steps:
+            return
+        if base is None:
+            self.faults.append(Fault((*path, "polish"), "polish needs a base_model, from which changes are reckoned."))
+        for index, step in enumerate(steps):
+            at = (*path, "polish", index)
+            for name, given in ({step: {}} if isinstance(step, str) else _mapping(step)).items():
+                if name in methods.polish_names():
+                    self._parameters(methods.get(name), _mapping(given), (*at, name))
+                else:
+                    close = did_you_mean(str(name), methods.polish_names())
+                    hint = f"there are {', '.join(methods.polish_names())}"
+                    self.faults.append(Fault((*at, name), f"Unknown polish step {name!r}.{close}", hint, at_key=True))
+
+    def _sides(self, asked: list[Method], given: Mapping[str, Any], path: Path) -> None:
+        """Side checkpoints that are missing, or that nothing reads."""
+        wanted = {name: method.name for method in asked for name in method.given.values()}
+        for name, who in wanted.items():
+            if name not in given:
+                message = f"{who} needs statistics of data: side: {{{name}: FOLDER}}."
+                self.faults.append(Fault((*path, "merge_method"), message))
+        for name in given:
+            if name not in wanted:
+                close = did_you_mean(str(name), wanted)
+                self.notices.append(Notice((*path, "side", name), f"nothing here reads side {name!r}.{close}"))
 
     def _model(self, model: Any, path: Path) -> None:
         if model == MEMORY:
@@ -217,6 +255,14 @@ class _Examiner:
                     at = (*path, "base_model") if index is None else (*path, "models", index)
                     self.faults.append(Fault(at, f"{needs} this model's parameters.", hint))
 
+    def _lengths(self, method: Method, shared: Mapping[str, Any], count: int, path: Path) -> None:
+        """Lists of one number for each model."""
+        for parameter in method.params.values():
+            given = _given(parameter, shared)
+            if parameter.each and isinstance(given, list) and len(given) != count:
+                message = f"{parameter.name} has {len(given)} values for {count} models."
+                self.faults.append(Fault((*path, "parameters", parameter.name), message, _meaning(parameter)))
+
     def _sums(self, method: Method, shared: Mapping[str, Any], own: list[Mapping[str, Any]], path: Path) -> None:
         """Weights of an average that cancel, at either end of the model."""
         weight = method.params.get("weight")
@@ -257,6 +303,12 @@ class _Examiner:
             if setting is not None and not is_constant(setting):
                 message = "density varies by tensor, and with scope: model one threshold holds for the whole model."
                 self.faults.append(Fault(where, message, "give one value, or scope: tensor"))
+
+
+def _steps(polish: Any) -> list[str]:
+    """Names of polish steps."""
+    steps = polish if isinstance(polish, list) else []
+    return [str(name) for step in steps for name in ([step] if isinstance(step, str) else _mapping(step))]
 
 
 def _mapping(given: Any) -> Mapping[str, Any]:

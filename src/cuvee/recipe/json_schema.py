@@ -45,6 +45,10 @@ def json_schema() -> dict[str, Any]:
             "items": {"anyOf": [{"type": "string"}, _ref("ModelEntry"), _ref("Recipe")]},
         },
         "parameters": _parameters(),
+        "polish": {
+            "type": "array",
+            "items": {"anyOf": [_polish(methods.get(name)) for name in methods.polish_names()]},
+        },
         "slices": _one_slice(),
         "name": {"type": "string", "description": "What other documents of the file call this merge."},
         "tokenizer_source": {"type": "string", "description": "Only base for now."},
@@ -133,6 +137,17 @@ def _of_method(method: Method) -> dict[str, Any]:
     return {"if": {"properties": {"merge_method": {"const": method.name}}, "required": ["merge_method"]}, "then": then}
 
 
+def _polish(step: Method) -> dict[str, Any]:
+    """A polish step: its name, or its name with parameters."""
+    given = {
+        "type": ["object", "null"],
+        "properties": _properties([*step.params.values()]),
+        "additionalProperties": False,
+    }
+    named = {"type": "object", "properties": {step.name: given}, "required": [step.name], "additionalProperties": False}
+    return {"anyOf": [{"const": step.name, "description": step.summary}, named]}
+
+
 def _properties(parameters: list[Parameter]) -> dict[str, Any]:
     """Each under its recipe name and its Python one."""
     return {name: _setting(each) for each in parameters for name in dict.fromkeys((each.name, each.argument))}
@@ -142,7 +157,7 @@ def _setting(parameter: Parameter) -> dict[str, Any]:
     value = parameter.adapter().json_schema()
     told = {"description": parameter.bounds.help} if parameter.bounds.help else {}
     if not parameter.required:
-        told["default"] = parameter.bounds.default
+        told["default"] = parameter.default
     if parameter.kind == "list":
         return {**value, **told}
     along = {"anyOf": [value, {"type": "array", "items": value, "minItems": 1}]}

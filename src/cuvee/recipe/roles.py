@@ -26,11 +26,13 @@ class Roles(NamedTuple):
     appended: bool  # the base is merged as one more model, the last
 
 
-def cast(base_rule: str, models: Sequence[Any], base: Any) -> Roles:
-    """Who plays what, given how a method treats its base ("ordinary", "optional" or "required")."""
+def cast(method: methods.Method, models: Sequence[Any], base: Any) -> Roles:
+    """Who plays what, given how a method treats its base."""
     listed = [index for index, model in enumerate(models) if base is not None and same(model, base)]
-    if base_rule == "ordinary":
+    if method.base == "ordinary":
         return Roles(list(range(len(models))), [], base is not None and not listed)
+    if method.listed_base == "model":
+        return Roles(list(range(len(models))), [], appended=False)
     return Roles([index for index in range(len(models)) if index not in listed], listed, appended=False)
 
 
@@ -42,12 +44,12 @@ def inputs(recipe: Recipe) -> tuple[list[ModelEntry], ModelEntry | None]:
     from cuvee.recipe.schema import ModelEntry
 
     base = recipe.base_model
-    rule = methods.get(recipe.merge_method).base
-    roles = cast(rule, [entry.model for entry in recipe.models], base)
+    method = methods.get(recipe.merge_method)
+    roles = cast(method, [entry.model for entry in recipe.models], base)
     entries = [recipe.models[index] for index in roles.merged]
     if roles.appended:
         entries.append(ModelEntry.model_construct(model=base, parameters={}, layers=None))
-    if base is None or rule == "ordinary":
+    if base is None or method.base == "ordinary":
         return entries, None
     if roles.base:
         return entries, recipe.models[roles.base[0]]

@@ -55,7 +55,19 @@ Model: TypeAlias = Annotated[
     Reference | Annotated["Recipe", Tag("<recipe>")] | Annotated[Any, Tag("<memory>")],
     Discriminator(_kind),
 ]
+
+
+def _step(given: Any) -> Any:
+    """`name`, or `name:` with nothing behind it, is a polish step without parameters."""
+    if isinstance(given, str):
+        return {given: {}}
+    return {name: {} if each is None else each for name, each in given.items()} if isinstance(given, Mapping) else given
+
+
 Parameters: TypeAlias = Annotated[dict[str, Annotated[Setting, SkipValidation]], BeforeValidator(_named)]
+
+
+Step: TypeAlias = Annotated[dict[str, Parameters], BeforeValidator(_step), Field(min_length=1, max_length=1)]
 
 
 class ModelEntry(BaseModel):
@@ -89,6 +101,12 @@ class Recipe(BaseModel):
     base_model: Model | None = Field(default=None, description="The model that the others were made from.")
     models: list[ModelEntry] = Field(description="The models to merge.")
     parameters: Parameters = Field(default={}, description="Parameters of the merge, and defaults for all models.")
+    side: dict[str, Reference] = Field(
+        default={}, description="Statistics of data that a method or a polish step asks for: name -> folder."
+    )
+    polish: list[Step] = Field(
+        default=[], description="Steps on the finished merge, in order: a name, or {name: parameters}."
+    )
     dtype: Annotated[Dtype, BeforeValidator(_without_prefix)] | None = Field(
         default=None, description="Kind of number that the output holds; by default that of the models."
     )

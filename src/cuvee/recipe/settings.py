@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from math import floor
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -56,21 +56,26 @@ def resolve(recipe: Recipe, parameter: Parameter, key: Key, entry: ModelEntry | 
     calls the tensor, which filters of per-model parameters look at; others look at the output's name.
     Raises CuveeError when nothing is given for the tensor and the parameter has no default.
     """
-    per_model = parameter.per_model and entry is not None
-    settings = [entry.parameters, recipe.parameters] if per_model and entry is not None else [recipe.parameters]
-    name = input_name if per_model else key.name
-    for given in settings:
+    if parameter.per_model and entry is not None:
+        return resolve_in([entry.parameters, recipe.parameters], parameter, key, input_name, recipe.merge_method)
+    return resolve_in([recipe.parameters], parameter, key, key.name, recipe.merge_method)
+
+
+def resolve_in(places: Sequence[Mapping[str, Any]], parameter: Parameter, key: Key, name: str, owner: str) -> Any:
+    """As `resolve`, from the first of some mappings that has a value. owner: the method, for the message."""
+    for given in places:
         if parameter.name not in given:
             continue
         setting = given[parameter.name]
         if parameter.kind == "list":
-            return parameter.parse(setting)
+            taken = parameter.parse(setting)
+            return tuple(taken) if parameter.each and taken is not None else taken
         value = value_at(setting, key.depth, name)
         if value is not None:
-            nearest = round(value) if parameter.bounds.whole and isinstance(value, float) else value
-            return _parsed(parameter, nearest)
+            whole = parameter.kind == "whole" and isinstance(value, float)  # between two values of a gradient
+            return _parsed(parameter, round(float(value)) if whole else value)
     if parameter.required:
-        raise CuveeError(f"{recipe.merge_method}: {parameter.name} has no value for {name}; add one without a filter.")
+        raise CuveeError(f"{owner}: {parameter.name} has no value for {name}; add one without a filter.")
     default = parameter.bounds.default
     return default if default is None or parameter.kind == "list" else _parsed(parameter, default)
 

@@ -24,6 +24,7 @@ def commented(models: Sequence[str], base: str | None, method: str) -> str:
     It loads as it stands if the method takes so many models. Raises CuveeError for an unknown method.
     """
     chosen = methods.get(method)
+    count = len([model for model in models if model != base or chosen.base == "ordinary"])
     own = [each for each in chosen.params.values() if each.per_model]
     shared = [each for each in chosen.params.values() if not each.per_model]
     lines = [f"# {chosen.summary} ({chosen.paper})"]
@@ -35,31 +36,47 @@ def commented(models: Sequence[str], base: str | None, method: str) -> str:
     for model in models:
         lines.append(f"  - model: {_inline(model)}")
         if own and (model != base or chosen.base == "ordinary"):
-            lines += ["    parameters:", *_block(own, "      ", told=not told)]
+            lines += ["    parameters:", *_block(own, count, "      ", told=not told)]
             told = True
     if shared:
-        lines += ["parameters:  # of the merge as a whole", *_block(shared, "  ", told=True)]
+        lines += ["parameters:  # of the merge as a whole", *_block(shared, count, "  ", told=True)]
     if chosen.rank is None:
         lines.append("dtype: bfloat16  # of the output; sums are done in float32")
     return "\n".join([*lines, *FORMS * bool(chosen.params), ""])
 
 
-def _block(parameters: Iterable[Parameter], indent: str, *, told: bool) -> list[str]:
-    """One line for each parameter; `told`: with its meaning and bounds."""
+def polished(models: Sequence[str], base: str, step: str) -> str:
+    """A recipe over some models with a polish step, its parameters at their defaults, each with its meaning."""
+    chosen = methods.get(step)
+    lines = [f"# {chosen.summary} ({chosen.paper})", f"# {chosen.formula}"]
+    lines += ["merge_method: task_arithmetic", f"base_model: {_inline(base)}"]
+    lines += [f"models: {dump(list(models)).strip()}"]
+    lines += [f"side: {{{name}: STATISTICS}}" for name in chosen.given.values()]
+    lines.append("polish:")
+    lines += [
+        f"  - {step}:" if chosen.params else f"  - {step}",
+        *_block(chosen.params.values(), len(models), "      ", told=True),
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _block(parameters: Iterable[Parameter], count: int, indent: str, *, told: bool) -> list[str]:
+    """One line for each parameter; count: of models; `told`: with its meaning and bounds."""
     lines = []
     for each in parameters:
         words = [each.bounds.help, each.bounds.words(), " | ".join(map(str, each.choices)) * (each.kind == "choice")]
         comment = "; ".join(filter(None, words))
-        lines.append(f"{indent}{each.name}: {_inline(_value(each))}" + (f"  # {comment}" if told and comment else ""))
+        value = _inline(_value(each, count))
+        lines.append(f"{indent}{each.name}: {value}" + (f"  # {comment}" if told and comment else ""))
     return lines
 
 
-def _value(parameter: Parameter) -> Any:
+def _value(parameter: Parameter, count: int) -> Any:
     """The default, or the first guess that the parameter takes."""
     if not parameter.required:
-        return parameter.bounds.default
+        return parameter.default
     low, high = parameter.bounds.ge, parameter.bounds.le
-    for guess in (FIRST_GUESS, *parameter.choices, low, high, 1.0, []):
+    for guess in ([FIRST_GUESS] * count, FIRST_GUESS, *parameter.choices, low, high, 1.0, []):
         try:
             parameter.parse(guess)
         except ValueError:

@@ -13,6 +13,11 @@ from cuvee.core import Key
 _INDEX = re.compile(r"(?:^|\.)(\d+)(?=\.)")
 _EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|tok_embeddings|embed_in|shared)\.weight$")
 _HEAD = re.compile(r"(^|\.)(lm_head|embed_out|predictions\.decoder)\.weight$")
+_ATTENTION = re.compile(
+    r"(^|\.)([qkv]|w[qkv]|[qkv]_(proj|lin)|to_[qkv]|query|key|value|to_qkv|w?qkv(_proj)?|query_key_value|c_attn|w_pack"
+    r"|in_proj(?=_(weight|bias)$))(\.|_weight$|_bias$|$)",
+    re.IGNORECASE,
+)
 _BEFORE = re.compile(r"embed|(^|\.)(wte|wpe|shared|conv1|stem)\b")
 PREFIXES = ("model.", "module.", "_orig_mod.", "transformer.", "base_model.")
 """What wrappers put before names."""
@@ -38,10 +43,10 @@ class Anatomy:
         "depth", those behind the layers (final norm, head) have depth 1."""
         stack, layer = split_layer(name)
         if layer is None:
-            behind = gradient_ends == "depth" and not _BEFORE.search(name)
-            return Key(name, None, 1.0 if behind else 0.0, role(name))
+            behind = gradient_ends == "depth" and is_behind(name)
+            return Key(name, None, 0, 1.0 if behind else 0.0, role(name))
         last = self._stacks[stack]
-        return Key(name, layer, layer / last if last else 1.0, "layer")
+        return Key(name, layer, last + 1, layer / last if last else 1.0, "layer")
 
 
 def split_layer(name: str) -> tuple[str, int | None]:
@@ -54,6 +59,16 @@ def role(name: str) -> str:
     if split_layer(name)[1] is not None:
         return "layer"
     return "embedding" if _EMBEDDING.search(name) else "head" if _HEAD.search(name) else "other"
+
+
+def projects_attention(name: str) -> bool:
+    """Whether a tensor makes queries, keys or values of an attention, each by itself or fused."""
+    return bool(_ATTENTION.search(name))
+
+
+def is_behind(name: str) -> bool:
+    """Whether a tensor outside the layers comes after them: final norm, head."""
+    return not _BEFORE.search(name)
 
 
 def head_of(names: Collection[str]) -> str | None:

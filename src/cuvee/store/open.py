@@ -8,7 +8,8 @@ from pathlib import Path
 from torch import Tensor
 
 from cuvee.core import Checkpoint, CuveeError
-from cuvee.store.folder import Folder
+from cuvee.store.continued import SUFFIX, Continued
+from cuvee.store.folder import Folder, read_json
 from cuvee.store.hub import resolve
 from cuvee.store.lora import with_adapter
 from cuvee.store.memory import StateDict
@@ -18,7 +19,8 @@ HERE = (Path(),)
 
 
 def load(reference: str | Path | Mapping[str, Tensor] | Checkpoint, roots: Iterable[Path] = HERE) -> Checkpoint:
-    """Open a model: a folder, a safetensors file, a pickle, a Hub id (`id@revision`), any of them `+lora`, or tensors.
+    """Open a model: a folder, a safetensors file, a pickle, a Hub id (`id@revision`), any of them `+lora`, a merge's
+    state (`merge#state`), or tensors.
 
     Local paths are relative to the first of `roots` that has them. Nothing but headers is read. Raises CuveeError when
     there is no such model, naming what was looked for.
@@ -31,6 +33,8 @@ def load(reference: str | Path | Mapping[str, Tensor] | Checkpoint, roots: Itera
     path = _local(text, roots)
     if path is not None:
         return _open(path, text)
+    if text.endswith(SUFFIX):
+        return _continued(text, roots)
     model, plus, adapter = text.rpartition("+")
     if plus:
         return with_adapter(load(model, roots), _local(adapter, roots) or resolve(adapter), label=text)
@@ -41,6 +45,17 @@ def locate(reference: str, roots: Iterable[Path] = HERE) -> Path | None:
     """The folder that a path or Hub id means; None for `MODEL+LORA`, which is no folder. Raises CuveeError."""
     path = _local(reference, roots)
     return path if path or "+" in reference else resolve(reference)
+
+
+def _continued(text: str, roots: Iterable[Path]) -> Continued:
+    """The state of a merge, on its base where the manifest says that it is relative to one."""
+    merge = _local(text.removesuffix(SUFFIX), roots)
+    if merge is None or not (merge / "cuvee.json").is_file():
+        raise CuveeError(f"{text}: there is no merge {text.removesuffix(SUFFIX)}.")
+    manifest = read_json(merge / "cuvee.json")
+    relative = manifest["sides"].get("state", False)
+    base = load(manifest["recipe"]["base_model"], [*map(Path, manifest["roots"]), *roots]) if relative else None
+    return Continued(merge, base, text)
 
 
 def _local(text: str, roots: Iterable[Path]) -> Path | None:

@@ -33,6 +33,7 @@ def create(folder: Path, shards: Sequence[Shard]) -> None:
         part = folder / (shard.file + PART)
         if (folder / shard.file).exists() or (part.exists() and part.stat().st_size == shard.size):
             continue
+        part.parent.mkdir(exist_ok=True)
         with part.open("wb") as file:
             file.write(shard.header)
             file.truncate(shard.size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +24,12 @@ STEPS = 16
 GUESSES = (0.5, 0.25, 1.0, 2.0, 5.0)
 """Values of a number that are tried one after another, as far as its bounds allow."""
 
+COUNTS = (1, 2, 0, 5)
+"""Values of a whole number that are tried."""
+
+LISTS: tuple[list[int], ...] = ([], [0], [1])
+"""Values of a list that are tried, as far as its type allows."""
+
 FLOATS = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 
 
@@ -36,15 +43,22 @@ class Case:
     seed: int = 0
 
     def merged(self, method: Method) -> Tensor:
-        result: Tensor = method(self.models, self.base, seed=self.seed, **self.params)
-        return result
+        """The tensor alone, or in a network that has the tensors which the method looks for by name."""
+        if not method.tensors[0]:
+            result: Tensor = method(self.models, self.base, seed=self.seed, **self.params)
+            return result
+        return self._in_network(method, {})
 
     def merged_beside(self, method: Method) -> Tensor:
-        """Merged as one of a model's two tensors, the other three times as large."""
-        base = None if self.base is None else {"": self.base, "large": 3 * self.base}
-        models = [{"": model, "large": 3 * model} for model in self.models]
-        result: Tensor = method(models, base, seed=self.seed, **self.params)[""]
-        return result
+        """Merged as one of a model's tensors, another of which is unlike it: larger in size and in entries."""
+        return self._in_network(method, {"large": lambda tensor: 3 * torch.cat([tensor, tensor.abs()])})
+
+    def _in_network(self, method: Method, beside: Mapping[str, Callable[[Tensor], Tensor]]) -> Tensor:
+        made = {**dict.fromkeys(method.tensors, torch.clone), **beside}
+        base = None if self.base is None else {name: make(self.base) for name, make in made.items()}
+        models = [{name: make(model) for name, make in made.items()} for model in self.models]
+        merged: Mapping[str, Tensor] = method(models, base, seed=self.seed, **self.params)
+        return merged[method.tensors[0]]
 
     def having(self, **params: Any) -> Case:
         return replace(self, params={**self.params, **params})
@@ -73,12 +87,26 @@ def accepts(parameter: Parameter, value: Any) -> bool:
     return True
 
 
-def guesses(parameter: Parameter) -> list[Any]:
-    """Different values that a parameter takes, to see whether it does anything."""
-    if parameter.kind != "number":
-        return list(parameter.choices)
+def guesses(parameter: Parameter, count: int) -> list[Any]:
+    """Different values that a parameter takes beside so many models, to see whether it does anything."""
+    if parameter.each:
+        return [ramp(count), [1.0] * count, [2.0**place for place in range(count)]]
     given = [] if parameter.required else [parameter.bounds.default]
-    return [value for value in dict.fromkeys([*given, *GUESSES, parameter.bounds.ge]) if accepts(parameter, value)]
+    tried: dict[str, Any] = {
+        "number": [*given, *GUESSES, parameter.bounds.ge],
+        "whole": [*given, *COUNTS],
+        "list": [*given, *LISTS],
+    }
+    found: list[Any] = []
+    for value in tried.get(parameter.kind, parameter.choices):
+        if accepts(parameter, value) and value not in found:
+            found.append(value)
+    return found
+
+
+def ramp(count: int) -> list[float]:
+    """One number for each model."""
+    return [1.0 + place for place in range(count)]
 
 
 def is_share(parameter: Parameter) -> bool:
@@ -86,22 +114,26 @@ def is_share(parameter: Parameter) -> bool:
     return parameter.bounds.le is not None and parameter.kind == "number"
 
 
-def contexts(method: Method) -> Iterator[dict[str, Any]]:
-    """Each choice and flag, the others at their defaults; with numbers at their defaults and with shares at a half."""
-    static = [(p.name, choice) for p in method.params.values() for choice in p.choices]
+def contexts(method: Method, count: int) -> Iterator[dict[str, Any]]:
+    """Each choice, flag and whole number, the others at their defaults; numbers at their defaults and shares at a half.
+
+    count: how many models there are.
+    """
+    parameters = list(method.params.values())
+    static = [(p.name, choice) for p in parameters for choice in p.choices or guesses(p, count) * (p.kind == "whole")]
     for half in (True, False):
         numbers = {
-            p.name: 0.5 if half and is_share(p) else guesses(p)[0]
-            for p in method.params.values()
-            if p.kind == "number" and (p.required or (half and is_share(p)))
+            p.name: 0.5 if half and is_share(p) else guesses(p, count)[0]
+            for p in parameters
+            if p.required or (half and is_share(p))
         }
         yield numbers
         yield from ({**numbers, name: choice} for name, choice in static)
 
 
-def active(method: Method) -> dict[str, Any]:
+def active(method: Method, count: int) -> dict[str, Any]:
     """Parameters with which a method shows all that it does: shares at a half, the rest at its default."""
-    return {p.name: 0.5 for p in method.params.values() if p.kind == "number" and (p.required or is_share(p))}
+    return next(contexts(method, count))
 
 
 def defaults(method: Method) -> dict[str, Any]:
@@ -120,39 +152,47 @@ def example(
         change = torch.randn(shape, generator=generator, dtype=dtype)
         chosen = torch.rand(shape, generator=generator) < 0.75
         models.append(base + change * (1 if dense else chosen))
-    return Case(tuple(models), None if method.base == "ordinary" else base, active(method), seed=3)
+    return Case(tuple(models), None if method.base == "ordinary" else base, active(method, len(models)), seed=3)
 
 
 def numbers(parameter: Parameter) -> st.SearchStrategy[Any]:
-    """Values inside a number's bounds; unbounded ones reach two units."""
+    """Values inside a number's bounds; unbounded ones reach two units, whole ones six."""
     b = parameter.bounds
+    if parameter.kind == "whole":
+        least = -2 if b.ge is None else int(b.ge)
+        drawn = st.integers(least, least + 6 if b.le is None else int(b.le)).filter(partial(accepts, parameter))
+        return st.none() | drawn if parameter.auto else drawn
     low = next((edge for edge in (b.ge, b.gt) if edge is not None), -2.0)
     high = next((edge for edge in (b.le, b.lt) if edge is not None), max(low, 0.0) + 2.0)
     steps = st.integers(0, round((high - low) * STEPS)).map(lambda step: low + step / STEPS)
-    return steps.filter(lambda value: accepts(parameter, value))
+    return steps.filter(lambda value: accepts(parameter, [value] if parameter.each else value))
 
 
 @st.composite
 def parameters(draw: st.DrawFn, method: Method, count: int, fixed: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters within their bounds that fit together; weights never cancel."""
-    free = [p for p in method.params.values() if p.name not in fixed and p.kind != "list"]
-    shared = {p.name: draw(_values(p)) for p in free if not p.per_model} | dict(fixed)
-    own = st.fixed_dictionaries({p.name: _values(p) for p in free if p.per_model})
-    each = [draw(own.filter(lambda one: fits(method, {**shared, **one}))) for _ in range(count)]
-    if "weight" in (p.name for p in free) and abs(sum(one["weight"] for one in each)) < 0.25:
+    """Parameters within their bounds that fit together; weights never cancel. A list is drawn only where it must be."""
+    free = [p for p in method.params.values() if p.name not in fixed and (p.kind != "list" or p.required)]
+    shared = {p.name: draw(_values(p, count)) for p in free if not p.per_model} | dict(fixed)
+    own = st.fixed_dictionaries({p.name: _values(p, count) for p in free if p.per_model})
+    each = [draw(own.filter(lambda one: fits(method, count, {**shared, **one}))) for _ in range(count)]
+    if any(p.name == "weight" and p.per_model for p in free) and abs(sum(one["weight"] for one in each)) < 0.25:
         each = [{**one, "weight": abs(one["weight"]) + 0.25} for one in each]
     return {**shared, **{p.name: [one[p.name] for one in each] for p in free if p.per_model}}
 
 
-def _values(parameter: Parameter) -> st.SearchStrategy[Any]:
-    return numbers(parameter) if parameter.kind == "number" else st.sampled_from(parameter.choices)
+def _values(parameter: Parameter, count: int) -> st.SearchStrategy[Any]:
+    if parameter.each:
+        return st.lists(numbers(parameter), min_size=count, max_size=count)
+    if parameter.kind in ("number", "whole"):
+        return numbers(parameter)
+    return st.sampled_from(parameter.choices or guesses(parameter, count))
 
 
-def fits(method: Method, params: Mapping[str, Any]) -> bool:
+def fits(method: Method, count: int, params: Mapping[str, Any]) -> bool:
     """Whether the method takes these numbers together, one for all models (della's density and epsilon must)."""
     spot = torch.ones(2)
     try:
-        method([spot] * method.least, None if method.base == "ordinary" else spot, **params)
+        Case((spot,) * count, None if method.base == "ordinary" else spot, params).merged(method)
     except CuveeError:
         return False
     return True

@@ -22,9 +22,6 @@ FLOAT32_UP = (torch.float32, torch.float64)
 SAFEGUARDS = {"max_iter", "tol", "eps"}
 """By name: numbers that end an iteration or keep a divisor from zero; small ones have no say in a result."""
 
-STEPPED = {"density", "gamma", "select_topk", "epsilon", "max_iter", "tol"}
-"""By name: numbers that are counted or compared with, so that results go in steps and have no slope."""
-
 
 def needs_base(method: Method) -> bool:
     return method.base != "ordinary"
@@ -179,11 +176,14 @@ def every_parameter_counts(method: Method, case: Case) -> None:
 def _responds(method: Method, case: Case, name: str, *, each: bool = False) -> bool:
     """Whether some values of a parameter, beside some values of the others, make a difference.
 
-    each: whether it matters which model has which value.
+    each: whether it matters which model has which value. Of a parameter that only guards: whether it takes some values
+    and refuses others.
     """
-    tried = guesses(method.parameter(name))
     spread = len(case.models)
-    for context in contexts(method):
+    tried = guesses(method.parameter(name), spread)
+    if method.parameter(name).bounds.guard:
+        return len({_takes(method, case.having(**{name: value})) for value in tried}) == 2
+    for context in contexts(method, spread):
         found: list[Tensor] = []
         for value in tried:
             given = [[value, *tried[:1] * (spread - 1)], [*tried[:1] * (spread - 1), value]] if each else [value]
@@ -197,11 +197,20 @@ def _responds(method: Method, case: Case, name: str, *, each: bool = False) -> b
     return False
 
 
+def _takes(method: Method, case: Case) -> bool:
+    try:
+        case.merged(method)
+    except CuveeError:
+        return False
+    return True
+
+
 @law(draw=None)
 def slopes_are_right(method: Method, case: Case) -> None:
     """In every number but stepped ones, and in the inputs; away from ties."""
     dense = example(method, dense=True, dtype=torch.float64, shape=(3, 4))
-    for context in list(contexts(method))[:: max(1, len(list(contexts(method))) // 4)]:
+    found = [each for each in contexts(method, len(dense.models)) if _takes(method, replace(dense, params=each))]
+    for context in found[:: max(1, len(found) // 4)]:
         here = replace(dense, params=context)
         inputs = [*here.models, *([] if here.base is None else [here.base])]
 
@@ -211,13 +220,15 @@ def slopes_are_right(method: Method, case: Case) -> None:
 
         assert _gradcheck(by_inputs, inputs), f"in the inputs, with {context}"
         for p in method.params.values():
-            if p.kind != "number" or p.name in STEPPED:
+            if p.bounds.stepped or p.bounds.guard or not (p.kind == "number" or p.each):
                 continue
 
-            def by_number(*given: Tensor, here: Case = here, name: str = p.name, own: bool = p.per_model) -> Tensor:
+            several = p.per_model or p.each
+
+            def by_number(*given: Tensor, here: Case = here, name: str = p.name, own: bool = several) -> Tensor:
                 return here.having(**{name: list(given) if own else given[0]}).merged(method)
 
-            count = len(here.models) if p.per_model else 1
+            count = len(here.models) if several else 1
             start = [torch.tensor(0.6 + 0.1 * i, dtype=torch.float64) for i in range(count)]
             assert _gradcheck(by_number, start), f"in {p.name}, with {context}"
 

@@ -21,6 +21,11 @@ from cuvee.testing.law import law
 def outside(parameter: Parameter) -> list[Any]:
     """Values just outside of each bound, and values of another kind."""
     b = parameter.bounds
+    if parameter.kind == "whole":
+        near = [b.ge - 1 if b.ge is not None else None, b.le + 1 if b.le is not None else None]
+        return [edge for edge in near if edge is not None] + [0.5, "much", True]
+    if parameter.kind == "list":
+        return ["much", 0.5]
     edges = [math.nextafter(b.ge, -math.inf) if b.ge is not None else b.gt]
     edges += [math.nextafter(b.le, math.inf) if b.le is not None else b.lt]
     wrong: dict[str, list[Any]] = {

@@ -32,7 +32,7 @@ def of_any(updates: Sequence[Outline], limit: int, params: Mapping[str, Any]) ->
 
 
 def wanted(updates: Sequence[Outline], params: Mapping[str, Any]) -> int:
-    return int(params["rank"]) or max(update.rank for update in updates)
+    return params["rank"] or max(update.rank for update in updates)
 
 
 def one_rank(updates: Sequence[Outline]) -> int:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from cuvee.core import Key
 from cuvee.kernels.lowrank import Product
-from cuvee.methods import Number, Outline, PerModel, method, param
+from cuvee.methods import AutoWhole, Number, Outline, PerModel, method, param
 from cuvee.methods.adapters._parts import Updates, of_any, on_changes
 from cuvee.methods.task_vectors.dare_ties import dare_ties
 
@@ -26,7 +26,7 @@ def lora_dare_ties(
     *,
     weight: PerModel = param(1.0, "weight of each adapter"),
     density: PerModel = param(1.0, "share of each module's changes to keep, drawn at random", ge=0, le=1),
-    rank: Number = param(0, "rank of the result; 0 takes the largest of the adapters'", ge=0, whole=True),
+    rank: AutoWhole = param(None, "rank of the result; auto takes the largest of the adapters'", ge=1),
     lambda_: Number = param(1.0, "scale of the merged changes"),
     normalize: bool = param(False, "divide by the weights of the adapters that agree"),
     rescale_rule: Literal["l1", "p"] = param("l1", "to the module's L1 norm (mergekit), or by 1 / density (paper)"),

@@ -12,14 +12,14 @@ from torch import Tensor
 from cuvee.core import CuveeError
 from cuvee.kernels.kmeans import groups
 from cuvee.kernels.lowrank import Product
-from cuvee.methods import Number, Outline, method, param
+from cuvee.methods import AutoWhole, Outline, method, param
 from cuvee.methods.adapters._parts import Updates
 
 
 def clusters(updates: Sequence[Outline], limit: int, params: Mapping[str, Any]) -> Outline:
     """As many as asked for, or as the adapters' mean rank."""
     pieces = sum(update.rank for update in updates)
-    rank = int(params["rank"]) or round(pieces / len(updates))
+    rank = params["rank"] or round(pieces / len(updates))
     if rank > pieces:
         raise CuveeError(f"rank {rank} is more than the {pieces} pieces that the adapters have there.")
     return Outline(rank)
@@ -57,7 +57,7 @@ def lora_lego(
     updates: Updates,
     target: Outline,
     *,
-    rank: Number = param(0, "rank of the result: how many clusters; 0 takes the adapters' mean rank", ge=0, whole=True),
+    rank: AutoWhole = param(None, "rank of the result: how many clusters; auto takes the adapters' mean rank", ge=1),
     cluster_on: Literal["raw", "unit"] = param("raw", "compare pieces as they are, or with A and B at length 1"),
 ) -> Product:
     """Take adapters of any ranks apart into rank-1 pieces, cluster them, and build an adapter of the centres."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cuvee.kernels.lowrank import Product, compressed, joined
-from cuvee.methods import Number, Outline, PerModel, method, param
+from cuvee.methods import AutoWhole, Outline, PerModel, method, param
 from cuvee.methods.adapters._parts import Updates, at_most
 
 
@@ -21,7 +21,7 @@ def lora_svd(
     target: Outline,
     *,
     weight: PerModel = param(1.0, "weight of each adapter's update"),
-    rank: Number = param(0, "rank of the result; 0 takes the largest of the adapters'", ge=0, whole=True),
+    rank: AutoWhole = param(None, "rank of the result; auto takes the largest of the adapters'", ge=1),
 ) -> Product:
     """Add up adapters, and keep the best approximation of the sum at a rank. Its error is reported."""
     return compressed(joined(updates, weight), target.rank)

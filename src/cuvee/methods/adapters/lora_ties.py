@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cuvee.core import Key
 from cuvee.kernels.lowrank import Product
-from cuvee.methods import Number, Outline, PerModel, method, param
+from cuvee.methods import AutoWhole, Number, Outline, PerModel, method, param
 from cuvee.methods.adapters._parts import Updates, of_any, on_changes
 from cuvee.methods.task_vectors.ties import ties
 
@@ -25,7 +25,7 @@ def lora_ties(
     *,
     weight: PerModel = param(1.0, "weight of each adapter, in the election and in the mean"),
     density: PerModel = param(1.0, "share of each module's changes to keep, largest first", ge=0, le=1),
-    rank: Number = param(0, "rank of the result; 0 takes the largest of the adapters'", ge=0, whole=True),
+    rank: AutoWhole = param(None, "rank of the result; auto takes the largest of the adapters'", ge=1),
     lambda_: Number = param(1.0, "scale of the merged changes"),
     normalize: bool = param(True, "divide by the weights of the adapters that agree"),
 ) -> Product:

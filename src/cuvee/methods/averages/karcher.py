@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cuvee.folds import Gram
 from cuvee.kernels import spherical
-from cuvee.methods import Number, Tensors, method, param
+from cuvee.methods import Number, Tensors, Whole, method, param
 from cuvee.methods._parts import total, weighted
 
 
@@ -27,8 +27,8 @@ def karcher(
     models: Tensors,
     gram: Annotated[Tensor, Gram(vectors)],
     *,
-    max_iter: Number = param(10, "steps at most (a whole number)", ge=1),
-    tol: Number = param(1e-5, "shortest step to take; tensors with no greater norm are skipped", ge=0),
+    max_iter: Whole = param(10, "steps at most", ge=1),
+    tol: Number = param(1e-5, "shortest step to take; tensors with no greater norm are skipped", ge=0, stepped=True),
 ) -> Tensor:
     """Average the models' directions along the sphere, at their mean length.
 
@@ -36,4 +36,4 @@ def karcher(
     """
     if len(models) == 1:
         return models[0]
-    return total(weighted(models, spherical.riemannian_mean(gram, int(max_iter.item()), tol).unbind(-1)))
+    return total(weighted(models, spherical.riemannian_mean(gram, max_iter, tol).unbind(-1)))

@@ -26,13 +26,17 @@ def breadcrumbs(
     norms: Annotated[Tensors | None, Sum(middle_norms, when="rescale")],
     *,
     weight: PerModel = param(1.0, "weight of each model"),
-    density: PerModel = param(1.0, "share of each task vector to keep, below its outliers", ge=0, le=1),
-    gamma: PerModel = param(0.01, "share to drop as outliers, largest first", ge=0, le=1),
+    density: PerModel = param(1.0, "share of each task vector to keep, below its outliers", ge=0, le=1, stepped=True),
+    gamma: PerModel = param(0.01, "share to drop as outliers, largest first", ge=0, le=1, stepped=True),
     lambda_: Number = param(1.0, "scale of the merged task vector"),
     normalize: bool = param(False, "divide by the sum of the weights"),
     rescale: bool = param(False, "scale what is kept to the task vector's L1 norm"),
     scope: Literal["tensor", "row"] = param("tensor", "rank changes within a tensor (mergekit) or a row (authors)"),
 ) -> Tensor:
-    """Drop both the outliers and the small bulk of each task vector, add the rest to the base."""
+    """Drop both the outliers and the small bulk of each task vector, add the rest to the base.
+
+    The paper masks layers, the authors' code rows, mergekit whole tensors. mergekit zeroes a tensor so small that not
+    one entry is an outlier; here such a tensor just loses none.
+    """
     kept = restore_norm(middle(deltas, top, low, density, gamma, scope), norms)
     return base + lambda_ * add_up(weighted(kept, weight), weight, normalize=normalize)

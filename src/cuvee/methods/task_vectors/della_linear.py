@@ -8,7 +8,17 @@ from torch import Tensor
 
 from cuvee.folds import Sum
 from cuvee.methods import Number, PerModel, Tensors, method, param
-from cuvee.methods._parts import Bits, add_up, by_norm, keep_at_random, keep_by_rank, ranked_norms, rescaled, weighted
+from cuvee.methods._parts import (
+    Bits,
+    add_up,
+    by_norm,
+    keep_at_random,
+    keep_by_rank,
+    probabilities,
+    ranked_norms,
+    rescaled,
+    weighted,
+)
 
 
 @method(
@@ -16,6 +26,7 @@ from cuvee.methods._parts import Bits, add_up, by_norm, keep_at_random, keep_by_
     formula="base + lambda x sum of weight x change, each entry dropped by its rank",
     grain=lambda p: "row" if p["scope"] == "row" else "matrix",
     neutral={},
+    check=probabilities,
 )
 def della_linear(
     base: Tensor,
@@ -24,9 +35,9 @@ def della_linear(
     norms: Annotated[Tensors | None, Sum(ranked_norms, when=by_norm)],
     *,
     weight: PerModel = param(1.0, "weight of each model"),
-    density: PerModel = param(1.0, "share of each task vector to keep; 1 keeps all of it", gt=0, le=1),
+    density: PerModel = param(1.0, "share of each task vector to keep; 1 keeps all of it", gt=0, le=1, stepped=True),
     epsilon: PerModel = param(
-        0.15, "the largest entries are kept so much likelier than density, the smallest less", ge=0
+        0.15, "the largest entries are kept so much likelier than density, the smallest less", ge=0, stepped=True
     ),
     lambda_: Number = param(1.0, "scale of the merged task vector"),
     normalize: bool = param(False, "divide by the sum of the weights"),
@@ -34,7 +45,11 @@ def della_linear(
     rescale_rule: Literal["l1", "p"] = param("l1", "to the tensor's L1 norm (mergekit), or by 1 / probability (paper)"),
     scope: Literal["row", "tensor"] = param("row", "rank changes within a row or the whole tensor"),
 ) -> Tensor:
-    """Drop small changes more often than large ones, scale up the rest, add them to the base."""
+    """Drop small changes more often than large ones, scale up the rest, add them to the base.
+
+    epsilon is half the width of the range of probabilities, as in mergekit; the authors' window_size is the whole
+    width. mergekit restores each tensor's L1 norm where the authors divide by the probability of each entry.
+    """
     keep = keep_by_rank(deltas, density, epsilon, scope)
     kept = rescaled(keep_at_random(deltas, bits, keep), norms, keep, divide=rescale and rescale_rule == "p")
     return base + lambda_ * add_up(weighted(kept, weight), weight, normalize=normalize)

@@ -18,7 +18,7 @@ def ram(
     base: Tensor,
     deltas: Tensors,
     *,
-    epsilon: Number = param(1e-5, "changes up to this size do not count", ge=0, scaled=True),
+    epsilon: Number = param(1e-5, "changes up to this size do not count", ge=0, scaled=True, stepped=True),
 ) -> Tensor:
     """Keep what one model alone changed, average what several changed."""
     kept, _, count = owners(deltas, epsilon)

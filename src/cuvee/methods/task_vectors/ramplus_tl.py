@@ -33,7 +33,7 @@ def ramplus_tl(
     *,
     r: Number = param(0.1, "how much larger to make unique changes, for each unit of overlap", ge=0),
     alpha: Number = param(0.2, "most overlap that counts", ge=0),
-    epsilon: Number = param(1e-5, "changes up to this size do not count", ge=0, scaled=True),
+    epsilon: Number = param(1e-5, "changes up to this size do not count", ge=0, scaled=True, stepped=True),
 ) -> Tensor:
     """Average what several models changed, and strengthen what one alone did to make up for the dilution."""
     kept, _, count = owners(deltas, epsilon)

@@ -51,12 +51,18 @@ def sce(
     cut: Annotated[Tensor, TopK(variance, count=selected)],
     energy: Annotated[Tensors, Sum(squares)],
     *,
-    select_topk: Number = param(1.0, "share of the entries that vary between models to keep; 1 keeps all", ge=0, le=1),
+    select_topk: Number = param(
+        1.0, "share of the entries that vary between models to keep; 1 keeps all", ge=0, le=1, stepped=True
+    ),
     select_applies_to: Literal["deltas", "weights"] = param(
         "deltas", "merge selected entries only, or only weigh by them"
     ),
 ) -> Tensor:
-    """Select entries on which models differ, weigh models by their changes there, erase minority signs."""
+    """Select entries on which models differ, weigh models by their changes there, erase minority signs.
+
+    The paper erases the entries that are not selected, as mergekit does; the authors' own code selects only to weigh
+    the models, and merges all entries: select_applies_to has both.
+    """
     if select_applies_to == "deltas":
         deltas = selection(deltas, cut)
     power = total(energy)

@@ -243,7 +243,7 @@ def _outputs(
         dtype = getattr(torch, asked) if asked and whole.is_floating_point else whole
         leaves = tuple(Leaf(i, name) for i, name in each.sources)
         params = {"weight": each.weights, "normalize": False}
-        key = Key(each.name, None, 0.0, "other")
+        key = Key(each.name, None, 0, 0.0, "other")
         call = Call(
             methods.get("linear"), path, key, specs[0].shape, None, leaves, tuple(places), params, 0, specs[0].numel
         )

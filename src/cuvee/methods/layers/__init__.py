@@ -1,0 +1,1 @@
+"""Methods that take parts of a network from one model or another, by the tensor's name."""
