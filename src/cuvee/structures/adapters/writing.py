@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 import xxhash
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from cuvee.engine import output
 from cuvee.engine.local import Outcome
 from cuvee.engine.progress import Progress
 from cuvee.kernels.lowrank import Loss
+from cuvee.kernels.process import settled
 from cuvee.plan.plan import Output
 from cuvee.store import writer as files
 from cuvee.store.peft import CONFIG, WEIGHTS
@@ -74,7 +76,7 @@ def _write(plan: AdapterPlan, folder: Path, progress: Progress | None, *, allow_
     files.create(folder, plan.shards)
     total, done = sum(each.spec.nbytes for each in plan.outputs), 0
     merged = MergedAdapter(plan)
-    with files.Writer(folder, plan.shards) as writer:
+    with settled(), files.Writer(folder, plan.shards) as writer:
         for each in plan.outputs:
             tensor = merged.read(each.name)
             if bad := _nonfinite(tensor):
@@ -100,4 +102,7 @@ def write(writer: files.Writer, each: Output, tensor: Tensor) -> list[str]:
 
 
 def _nonfinite(tensor: Tensor) -> int:
-    return int((~tensor.isfinite()).sum()) if tensor.is_floating_point() else 0
+    """Entries that are NaN or infinite; they show in the sum, which is quicker to have."""
+    if not tensor.is_floating_point() or bool(tensor.sum(dtype=torch.float64).isfinite()):
+        return 0
+    return int((~tensor.isfinite()).sum())
