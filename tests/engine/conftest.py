@@ -30,8 +30,12 @@ CODES = {
     torch.int64: "I64",
     torch.bool: "BOOL",
 }
-ENTRIES = {"density": 0.4, "select_topk": 0.4, "gamma": 0.05, "t": 0.3, "lambda": 0.75}
-"""Values that make a method do something, where its defaults would keep everything."""
+ENTRIES = {"density": 0.4, "select_topk": 0.4, "gamma": 0.05, "t": 0.3, "lambda": 0.75, "slack": 0.2}
+ENTRIES |= {"n": 3, "m": 8, "bottom": 1, "bottom_transition": 1, "top": 0, "top_transition": 0}
+"""Values that make a method do something, where its defaults would keep everything or need a deep network."""
+
+ALSO = {"cabs": [{"m": 12}], "emr": [{"task": 1}], "ties": [{"slack": 0.0}]}
+"""Further parameters with which a method does something else."""
 
 NOT_ALONE = {"nuslerp": {"nuslerp_row_wise": {"nuslerp_flatten": False}}}
 """Choices that have an effect only beside another one."""
@@ -66,9 +70,11 @@ def recipe_for() -> Callable[..., dict[str, Any]]:
     def make(name: str, base: Path, experts: list[Path], **parameters: Any) -> dict[str, Any]:
         method = methods.get(name)
         chosen = {p.name: ENTRIES.get(p.name, 0.5) for p in method.params.values() if p.required or p.name in ENTRIES}
+        taken = experts[: method.most or len(experts)]
+        chosen |= {p.name: [1.0 + i for i in range(len(taken))] for p in method.params.values() if p.each}
         recipe = {
             "merge_method": name,
-            "models": [{"model": str(path)} for path in experts[: method.most or len(experts)]],
+            "models": [{"model": str(path)} for path in taken],
             "parameters": {**chosen, **parameters},
         }
         return recipe if method.base == "ordinary" else {**recipe, "base_model": str(base)}
@@ -81,6 +87,7 @@ def variants() -> list[Any]:
     found = []
     for name in methods.for_tensors():
         found.append(pytest.param(name, {}, id=name))
+        found += [pytest.param(name, also, id=f"{name}-{also}") for also in ALSO.get(name, [])]
         for parameter in methods.get(name).params.values():
             for choice in parameter.choices:
                 if choice != parameter.bounds.default:

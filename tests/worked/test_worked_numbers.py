@@ -11,9 +11,15 @@ from cuvee import methods
 CRUMBS = [0.9, -0.05, 0.3, -0.6, 0.1, 0.02, 0.4, -0.2, 0.01, 0.15]
 THIRDS = [[0.5, -0.1, 0.3, 0, -0.4], [-0.2, 0.6, 0.3, 0.1, -0.5], [0.4, -0.05, -0.2, 0.05, 0.1]]
 PAIR = [[1, -2, 0.5, 0], [3, 1, 0.5, -1]]
+SHARED = [[1, 0.2, 0, -0.5], [0.1, 0.3, 0, 0.6], [0, -0.1, 0.4, 0.05]]
+CABS = [[0.1, -0.4, 0.3, 0.2, 0.9, 0.05, -0.6, 0.01], [0.2, 0.5, -0.1, 0.3, 0.7, -0.2, 0.1, 0.4]]
+RIVALS = [[0.5, -0.2], [-0.4, 0.3]]
+RMS = (0.29 / 2) ** 0.5
+UNITS = [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+LOSSES = [1.2, 2.0, 3.5]
 FOUR = [[0.3**0.5] + [0.7**0.5 if i == j else 0.0 for j in range(4)] for i in range(4)]
 
-WORKED: list[tuple[str, str, list[float] | None, list[list[float]], dict[str, Any], list[float]]] = [
+WORKED: list[tuple[str, str, Any, list[Any], dict[str, Any], list[Any]]] = [
     ("016 slerp", "slerp", [1, 0], [[0, 2]], {"t": 0.25}, [0.923880, 0.765367]),
     ("016 stock, c .5", "model_stock", [0, 0], [[1, 0], [0.5, 0.75**0.5]], {}, [0.5, 0.288675]),
     ("016 stock, c .3", "model_stock", [0] * 5, FOUR, {}, [0.631579 * 0.547723, *[0.631579 * 0.209165] * 4]),
@@ -46,6 +52,44 @@ WORKED: list[tuple[str, str, list[float] | None, list[list[float]], dict[str, An
         [0, 0, 0.3, -0.6, 0, 0, 0.4, 0, 0, 0],
     ),
     ("078 neutral", "breadcrumbs", [0] * 10, [CRUMBS], {"gamma": 0, "density": 1}, CRUMBS),
+    ("018 three rows", "pcb", [0] * 5, THIRDS, {"density": 0.4}, [0.3, 0, 0, 0, -0.5]),
+    ("018 opposites", "pcb", [1] * 5, [[1.5, 0, 1, 3, 2], [0.5, 2, 1, -1, 0]], {}, [1] * 5),
+    ("066 two agree", "consensus", [0] * 4, SHARED, {}, [0, 0.4, 0, 0.15]),
+    ("066 one agrees", "consensus", [0] * 4, SHARED, {"min_agree": 1}, [1.1, 0.4, 0.4, 0.15]),
+    ("066 all agree", "consensus", [0] * 4, SHARED, {"min_agree": 3}, [0, 0, 0, 0.15]),
+    ("066 elected", "emr", [0] * 4, SHARED, {}, [1, 0.3, 0.4, 0.6]),
+    ("066 zero sums elect minus", "emr", [0] * 3, [[1, -2, 0], [-1, 2, 0]], {}, [-1, -2, 0]),
+    ("066 task", "emr", [0] * 4, SHARED, {"task": 1}, [0.526316, 0.157895, 0, 0.315789]),
+    ("063 one of four", "cabs", [0] * 8, CABS, {"n": 1, "m": 4}, [0, -0.4, 0, 0.3, 0.9, 0, 0, 0.4]),
+    ("063 other order", "cabs", [0] * 8, CABS[::-1], {"n": 1, "m": 4}, [0, 0.5, 0.3, 0, 0.7, 0, -0.6, 0]),
+    ("063 overlap", "cabs", [0] * 4, [[4, 3, 2, 1], [8, 7, 6, 5]], {"n": 3, "m": 4}, [12, 10, 2, 5]),
+    ("063 short block", "cabs", [0] * 6, [[1, 2, 3, 4, 5, 6]], {"n": 1, "m": 4}, [0, 0, 0, 4, 0, 6]),
+    (
+        "039 columns",
+        "widen",
+        [[3, 0, 1], [4, 2, 0]],
+        [[[3, 0, 2], [4, 4, 0]], [[4, 1, 1], [3, 2, 0]]],
+        {},
+        [[3.541285, 1, 1.75], [3.458715, 3.41743, 0]],
+    ),
+    ("074 two targets", "varm", [0] * 4, PAIR, {}, [2.363636, 0.045455, 0.5, -0.681818]),
+    ("074 unmoved", "varm", [1] * 2, [[1, 1], [3, 5]], {}, [2, 3]),
+    ("010 sma", "checkpoint_average", None, [[1], [2], [4]], {}, [2.333333]),
+    ("010 wma", "checkpoint_average", None, [[1], [2], [4]], {"scheme": "wma"}, [2.833333]),
+    ("010 ema", "checkpoint_average", None, [[1], [2], [4]], {"scheme": "ema"}, [1.76]),
+    ("B36 swa", "checkpoint_average", None, [[1], [2], [3]], {}, [2]),
+    ("B36 ema", "checkpoint_average", None, [[1], [2], [3]], {"scheme": "ema", "alpha": 0.1}, [1.29]),
+    ("058 temperature 5", "lm_cocktail", None, UNITS, {"losses": LOSSES}, [0.402669, 0.343132, 0.254199]),
+    (
+        "058 temperature 1",
+        "lm_cocktail",
+        None,
+        UNITS,
+        {"losses": LOSSES, "temperature": 1},
+        [0.645333, 0.289967, 0.0647],
+    ),
+    ("014 slack .15", "ties", [0, 0], RIVALS, {"slack": [0, 0.15 / RMS]}, [-0.4, 0.3]),
+    ("014 slack .05", "ties", [0, 0], RIVALS, {"slack": [0, 0.05 / RMS]}, [0.5, 0.3]),
     ("110 nothing dropped", "dare_linear", [0] * 10, [CRUMBS], {"density": 1}, CRUMBS),
 ]
 """Sheet and check, method, base, models, parameters, result."""
@@ -55,7 +99,7 @@ WORKED: list[tuple[str, str, list[float] | None, list[list[float]], dict[str, An
 def test_worked(row: Any) -> None:
     _, name, base, models, params, expected = row
     given = [torch.tensor(model, dtype=torch.float64) for model in models]
-    merged = methods.get(name)(given, torch.tensor(base, dtype=torch.float64), **params)
+    merged = methods.get(name)(given, None if base is None else torch.tensor(base, dtype=torch.float64), **params)
     torch.testing.assert_close(merged, torch.tensor(expected, dtype=torch.float64), atol=1e-6, rtol=0)
 
 
@@ -86,6 +130,43 @@ def test_078_a_gamma_that_rounds_to_nothing_still_keeps_the_density() -> None:
     for scope in ("tensor", "row"):
         kept = methods.get("breadcrumbs")([change], torch.zeros(50), density=0.5, gamma=0.01, scope=scope)
         torch.testing.assert_close(kept, change.masked_fill(change < change[25], 0))
+
+
+@pytest.mark.parametrize(
+    ("weight", "expected"), [(0.9, [-1.0, 0, 1, 40]), (1.0, [-1.0, 0, 1, 40]), (0.0, [10.0, 20, 30, 40])]
+)
+def test_048_min_max_selection(weight: float, expected: list[float]) -> None:
+    one, other = torch.tensor([[-1.0, 0], [1, 3]]), torch.tensor([[10.0, 20], [30, 40]])
+    models = [{"mlp.up": given, "attn.q": given} for given in (one, other)]
+    merged = methods.get("mod_select")(models, weight=weight)
+    assert merged["mlp.up"].flatten().tolist() == expected
+    assert torch.equal(merged["attn.q"], one)
+
+
+@pytest.mark.parametrize(("weight", "expected"), [(0.9, 5.0), (0.0, 7.0)])
+def test_048_a_constant_tensor_lies_at_its_least(weight: float, expected: float) -> None:
+    models = [{"mlp.up": torch.full((3,), value)} for value in (5.0, 7.0)]
+    assert methods.get("mod_select")(models, weight=weight)["mlp.up"].tolist() == [expected] * 3
+
+
+def test_053_layers_of_a_network_of_32() -> None:
+    models = [{f"layers.{i}.weight": torch.tensor([value]) for i in range(32)} for value in (0.0, 1.0)]
+    for model, value in zip(models, (0.0, 1.0), strict=True):
+        model["norm.weight"] = torch.tensor([value])
+    merged = methods.get("layer_swap")(models)
+    task = [merged[f"layers.{i}.weight"].item() for i in range(32)]
+    assert task == [0.0] * 5 + [0.5] + [1.0] * 23 + [0.5] + [0.0] * 2
+    assert merged["norm.weight"].item() == 0
+
+
+def test_018_one_model_keeps_its_largest_changes_but_the_threshold() -> None:
+    change = torch.randn(1000, generator=torch.Generator().manual_seed(1))
+    kept = methods.get("pcb")([change], torch.zeros(1000), density=0.1)
+    order = change.abs().argsort(descending=True)
+    clipped = change.sign() * change.abs().clamp(max=change.abs()[order[1]])  # the order statistic 998
+    expected = torch.zeros(1000).index_copy(0, order[:99], clipped[order[:99]])
+    assert int((kept != 0).sum()) == 99
+    torch.testing.assert_close(kept, expected)
 
 
 def test_110_squared_norm_grows_by_one_over_density() -> None:
