@@ -47,7 +47,7 @@ def main() -> None:
 def _all_methods() -> list[str]:
     from cuvee import methods
 
-    return methods.names()
+    return methods.for_tensors()
 
 
 def _row(name: str, method: str, base: Path, experts: list[Path], memory: int, options: argparse.Namespace) -> None:

@@ -29,6 +29,11 @@ FAMILIES = {
         "one more model to them.",
     ),
     "task_vectors": ("Task vectors", "Reckon with what each model changed in a common base."),
+    "adapters": (
+        "Adapters",
+        "Merge LoRA adapters into one, without their base. Models are folders as PEFT saves them; a `base_model` is "
+        "recorded, not read. [Adapters](adapters.md) tells how.",
+    ),
     "polish": (
         "Polish",
         "Steps on a finished merge, in a recipe's [`polish`](recipes.md#polish) list. *Update* is what the merge "
@@ -70,8 +75,10 @@ def _overview(found: Iterable[Method]) -> list[str]:
 def _section(method: Method) -> list[str]:
     traits = ["The order of the models does not matter."] * method.symmetric
     traits += ["Equal models give that model."] * method.average
-    base: Any = None if method.base == "ordinary" else "base"
-    models = ["math", "code"][: min(max(2, method.least), method.most or 2)]
+    base: Any = None if method.base == "ordinary" or method.rank is not None else "base"
+    models = (["math", "code"] if method.rank is None else ["math-lora", "code-lora"])[
+        : min(max(2, method.least), method.most or 2)
+    ]
     return [
         f"### {method.name}\n",
         f"{method.summary}\n",
@@ -102,6 +109,8 @@ def _needs(method: Method) -> str:
         if most
         else f"{method.least} or more"
     )
+    if method.rank is not None:
+        return f"{count} adapters"
     models = f"{count} model{'s' if most != 1 else ''}"
     return models + {"required": " and a base", "optional": ", a base if wanted"}.get(method.base, "")
 

@@ -18,7 +18,8 @@ _PUBLIC = {
     "pack": "cuvee.api",
     "unpack": "cuvee.api",
     "method": "cuvee.methods",
-    "methods": "cuvee",
+    "lora": "cuvee.lora",
+    "methods": "cuvee.methods",
 }
 
 __all__ = ["__version__", *_PUBLIC]
@@ -26,8 +27,8 @@ __all__ = ["__version__", *_PUBLIC]
 
 def __getattr__(name: str) -> Any:
     """Import the rest when it is used: `cuvee --help` needs no torch."""
-    if name == "methods":
-        return import_module("cuvee.methods")
+    if name in ("lora", "methods"):
+        return import_module(_PUBLIC[name])
     if name in _PUBLIC:
         return getattr(import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'cuvee' has no attribute {name!r}")

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cuvee import methods
 from cuvee.core import Checkpoint, CuveeError, dtype_name
 from cuvee.engine import local, output
-from cuvee.engine.doubts import doubts
+from cuvee.engine.doubts import doubts as doubts_of
 from cuvee.engine.merged import Merged
 from cuvee.plan import Plan, build
 from cuvee.plan.layout import SHARD_SIZE
@@ -23,7 +24,7 @@ from cuvee.report.card import model_card
 from cuvee.store import open as store
 from cuvee.store import packs
 from cuvee.store.folder import Folder
-from cuvee.structures import packing
+from cuvee.structures import adapters, packing
 
 __all__ = ["Source", "add", "added", "doubts", "explain", "load", "merge", "pack", "run", "unpack"]
 
@@ -33,7 +34,14 @@ Source = Recipe | str | Path | Mapping[str, Any]
 
 def explain(recipe: Source, *, shard_size: int | str = SHARD_SIZE) -> Plan:
     """What a merge would do, from headers alone. Raises CuveeError with every fault of the recipe."""
-    return build(Recipe.load(recipe), parse_size(str(shard_size)))
+    return _plan(Recipe.load(recipe), parse_size(str(shard_size)))
+
+
+def _plan(recipe: Recipe, shard_size: int) -> Plan:
+    """The plan of a merge of models, or of adapters, which need no base and have one file."""
+    if methods.get(recipe.merge_method).rank is not None:
+        return adapters.plan_adapters(recipe)
+    return build(recipe, shard_size)
 
 
 def merge(
@@ -47,7 +55,8 @@ def merge(
     allow_nonfinite: bool = False,
     progress: local.Progress | None = None,
 ) -> Path:
-    """Merge to disk: `cuvee.merge("recipe.yaml", "merged")`. Returns the folder, which transformers loads.
+    """Merge to disk: `cuvee.merge("recipe.yaml", "merged")`. Returns the folder, which transformers loads, or peft
+    where adapters are merged.
 
     memory: budget in bytes or as "2GiB". A run that was stopped goes on when called again with the same arguments; a
     finished one returns at once. Raises CuveeError.
@@ -69,6 +78,8 @@ def run(
 ) -> local.Outcome | None:
     """Carry out a plan as `merge` does. Returns what was done, or None when OUT holds this merge already."""
     folder = Path(out)
+    if isinstance(planned, adapters.AdapterPlan):
+        return adapters.run(planned, folder, overwrite=overwrite, allow_nonfinite=allow_nonfinite, progress=progress)
     count = workers or default_workers()
     room = check_room(planned, parse_size(str(memory)) if memory else default_memory(), count)
     with output.claimed(folder, planned, overwrite=overwrite) as complete:
@@ -118,7 +129,7 @@ def load(
     where it has moved; anything else is opened as a model. Raises CuveeError.
     """
     if isinstance(model, Recipe) or (isinstance(model, (str, Path)) and str(model).endswith((".yaml", ".yml"))):
-        return Merged(explain(model))
+        return evaluated(explain(model))
     if base is not None and "@" not in str(model):
         raise CuveeError(f"{model}: only a model of a pack (PACK@TASK) can be given a base.")
     return store.load(model, base=None if base is None else store.load(base))
@@ -168,8 +179,23 @@ def unpack(
     return merge(recipe | ({"dtype": dtype} if dtype else {}), out, overwrite=overwrite, progress=progress)
 
 
+def makes_adapter(planned: Plan) -> bool:
+    """Whether a plan is for an adapter, not for a model."""
+    return isinstance(planned, adapters.AdapterPlan)
+
+
+def evaluated(planned: Plan) -> Merged | adapters.MergedAdapter:
+    """The checkpoint of a plan, computed when it is read."""
+    return adapters.MergedAdapter(planned) if isinstance(planned, adapters.AdapterPlan) else Merged(planned)
+
+
+def doubts(planned: Plan) -> list[str]:
+    """One line for each model that does not look like a fine-tune of the base; reads a few MB."""
+    return [] if isinstance(planned, adapters.AdapterPlan) else doubts_of(planned)
+
+
 def planned_again(manifest: Mapping[str, Any]) -> Plan:
     """The plan of a finished merge, from its manifest. Raises CuveeError when an input is gone."""
     sizes = [size for file, size in manifest["shards"] if "/" not in file]
     size = SHARD_SIZE if len(sizes) == 1 else max(sizes)
-    return build(Recipe.load(manifest["recipe"], manifest["roots"]), size)
+    return _plan(Recipe.load(manifest["recipe"], manifest["roots"]), size)

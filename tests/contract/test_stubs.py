@@ -14,7 +14,7 @@ from cuvee.methods import Method
 from cuvee.testing import broken
 from cuvee.testing.cases import guesses
 
-NAMES = methods.names()
+NAMES = methods.for_tensors()
 
 
 def first_model(models: list[Tensor], base: Tensor | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""A folder with the models that the documentation names: base, math, code, chat, a LoRA, and some that are at fault."""
+"""A folder with the models that the documentation names: base, math, code, chat, LoRAs, and some that are at fault."""
 
 from __future__ import annotations
 
@@ -68,6 +68,20 @@ def write(folder: Path, weights: dict[str, Tensor], **config: Any) -> None:
     (folder / "config.json").write_text(json.dumps(told))
 
 
+def write_trained_adapter(folder: Path, seed: int) -> None:
+    """An adapter on two matrices of each layer, of rank 2."""
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps({**ADAPTER, "target_modules": ["q_proj", "up_proj"]}))
+    draw = torch.Generator().manual_seed(seed)
+    parts = {}
+    for i in range(LAYERS):
+        for name, rows in (("self_attn.q_proj", WIDTH), ("mlp.up_proj", 2 * WIDTH)):
+            stem = f"base_model.model.model.layers.{i}.{name}"
+            parts[f"{stem}.lora_A.weight"] = torch.randn(2, WIDTH, generator=draw)
+            parts[f"{stem}.lora_B.weight"] = torch.randn(rows, 2, generator=draw)
+    save_file(parts, folder / "adapter_model.safetensors")
+
+
 def write_adapter(folder: Path) -> None:
     folder.mkdir()
     (folder / "adapter_config.json").write_text(json.dumps(ADAPTER))
@@ -103,6 +117,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, weights in {"base": base, "math": math, "code": tensors(2, base), "chat": tensors(3, base)}.items():
         write(tmp_path / name, weights)
     write_adapter(tmp_path / "lora")
+    for seed, name in enumerate(("math-lora", "code-lora", "chat-lora")):
+        write_trained_adapter(tmp_path / name, seed)
     write(tmp_path / "STATISTICS", {name: torch.ones(shape[-1]) for name, shape in shapes().items()})
     write_faulty(tmp_path, math)
     monkeypatch.chdir(tmp_path)

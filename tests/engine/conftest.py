@@ -85,7 +85,7 @@ def recipe_for() -> Callable[..., dict[str, Any]]:
 def variants() -> list[Any]:
     """(method, its static parameters) for each method of the registry and each choice that it offers."""
     found = []
-    for name in methods.names():
+    for name in methods.for_tensors():
         found.append(pytest.param(name, {}, id=name))
         found += [pytest.param(name, also, id=f"{name}-{also}") for also in ALSO.get(name, [])]
         for parameter in methods.get(name).params.values():
@@ -103,7 +103,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "choices" in metafunc.fixturenames:
         metafunc.parametrize(("method", "choices"), variants())
     elif "method" in metafunc.fixturenames and not chosen:
-        metafunc.parametrize("method", methods.names())
+        metafunc.parametrize("method", methods.for_tensors())
 
 
 @pytest.fixture(scope="session")

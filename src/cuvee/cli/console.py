@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -82,6 +82,18 @@ def size(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TB"
+
+
+def spread(numbers: Iterable[int]) -> str:
+    """The least and the largest of some numbers, or the only one."""
+    found = sorted({*numbers})
+    return " to ".join(map(str, dict.fromkeys((found[0], found[-1])))) if found else "none"
+
+
+def told(errors: dict[str, Any]) -> str:
+    """A line about relative errors, the worst module named."""
+    name, worst = max(errors["modules"].items(), key=lambda item: item[1])
+    return f"relative error {errors['all']:.3g}, the largest {worst:.3g} in {name}"
 
 
 def duration(seconds: float) -> str:

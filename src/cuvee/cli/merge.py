@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cuvee.cli.console import byte_progress, detail, duration, print_json, say, size, warn
+from cuvee.cli.console import byte_progress, detail, duration, print_json, say, size, told, warn
 from cuvee.cli.shared import Base, Dtype, Memory, MethodName, Models, Parameters, Seed, ShardSize, Workers, recipe_from
 
 OVERWRITE = "Replace what a merge left in OUT."
@@ -86,6 +86,8 @@ def _tell(out: Path, planned: Any, outcome: Any) -> None:
     written = sum(shard.size for shard in planned.shards)
     resumed = f", {outcome.resumed} chunks kept from an earlier run" if outcome.resumed else ""
     say(f"{out}: {len(planned.tensors)} tensors, {size(written)}, in {duration(outcome.seconds)}{resumed}")
+    if errors := outcome.errors():
+        say(told(errors))
     for name, count in outcome.nonfinite.items():
         warn(f"{name}: {count} entries are NaN or infinite")
 
@@ -100,4 +102,5 @@ def _facts(out: Path, planned: Any, outcome: Any) -> dict[str, Any]:
         "resumed_chunks": outcome.resumed if outcome else 0,
         "nonfinite": outcome.nonfinite if outcome else {},
         "already_complete": outcome is None,
+        **({"errors": outcome.errors()} if outcome and outcome.errors() else {}),
     }

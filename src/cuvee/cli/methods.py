@@ -36,6 +36,7 @@ def methods(
 
 
 def _facts(method: Any) -> dict[str, Any]:
+    from cuvee import methods as registry
     from cuvee.recipe.template import commented, polished
 
     return {
@@ -46,6 +47,8 @@ def _facts(method: Any) -> dict[str, Any]:
         "paper": method.paper,
         "polish": method.polish,
         "base": method.base,
+        "family": registry.family(method.name),
+        "merges": "adapters" if method.rank else "models",
         "models": {"least": method.least, "most": method.most},
         "parameters": [
             {
@@ -67,17 +70,19 @@ def _facts(method: Any) -> dict[str, Any]:
 def _example(method: Any) -> tuple[list[str], Any, str]:
     """Models, base and name of a method for a recipe."""
     count = min(max(2, method.least), method.most or 2)
-    models = [f"EXPERT_{letter}" for letter in "ABCDEF"[:count]]
-    return models, None if method.base == "ordinary" else "BASE", method.name
+    models = [f"{'ADAPTER' if method.rank else 'EXPERT'}_{letter}" for letter in "ABCDEF"[:count]]
+    return models, None if method.base == "ordinary" or method.rank else "BASE", method.name
 
 
 def _print_list(found: list[Any]) -> None:
     from rich.table import Table
 
-    table = Table("method", "what it does", "base", "paper", box=None, pad_edge=False)
-    for method in found:
-        base = "polish" if method.polish else {"ordinary": ""}.get(method.base, method.base)
-        table.add_row(method.name, method.summary, base, method.paper)
+    from cuvee import methods as registry
+
+    table = Table("method", "family", "what it does", "base", "paper", box=None, pad_edge=False)
+    for method in sorted(found, key=lambda each: registry.family(each.name)):
+        base = "polish" if method.polish else "" if method.base == "ordinary" or method.rank else method.base
+        table.add_row(method.name, registry.family(method.name), method.summary, base, method.paper)
     stdout().print(table, highlight=False)
 
 
@@ -86,10 +91,15 @@ def _print_one(method: Any) -> None:
 
     facts = _facts(method)
     most = "or more" if method.most is None else "" if method.most == method.least else f"to {method.most}"
+    kind = facts["merges"]
     base = {"ordinary": "no base (a listed one is an ordinary model)"}.get(method.base, f"base {method.base}")
+    if method.rank is not None:
+        base = "no base (a base_model is recorded, not read)"
     put(f"{method.name}: {method.summary}")
     put(f"formula: {method.formula}")
-    models = "1 model" if most == "" and method.least == 1 else f"{method.least} {most} models".replace("  ", " ")
+    models = (
+        f"1 {kind[:-1]}" if most == "" and method.least == 1 else f"{method.least} {most} {kind}".replace("  ", " ")
+    )
     put("needs: a finished merge with a base" if method.polish else f"needs: {models}, {base}")
     put(f"paper: {method.paper}\n")
     if method.remarks:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cuvee.cli.console import duration, print_json, put, size, stdout, warn
+from cuvee.cli.lora import show_plan
 from cuvee.cli.shared import Base, Dtype, Memory, MethodName, Models, Parameters, Seed, ShardSize, Workers, recipe_from
 
 
@@ -36,6 +37,9 @@ def plan(
 
     recipe = recipe_from(models, base=base, method=method, parameters=parameter, dtype=dtype, seed=seed)
     planned = api.explain(recipe, shard_size=shard_size)
+    if api.makes_adapter(planned):
+        show_plan(planned, tensors=tensors, as_json=as_json)
+        return
     count = workers or default_workers()
     budget = parse_size(memory) if memory else default_memory()
     expected = estimate(planned, check_room(planned, budget, count), count)

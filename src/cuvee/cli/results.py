@@ -30,7 +30,7 @@ def verify(
     from cuvee.engine.verify import verify as check
 
     with byte_progress("verify") as progress:
-        verdict = check(out, sample, api.planned_again, progress)
+        verdict = check(out, sample, api.planned_again, progress, api.evaluated)
     if as_json:
         print_json(vars(verdict))
     else:

@@ -46,6 +46,10 @@ class Outcome:
     resumed: int = 0  # chunks that an earlier run had written
     seconds: float = 0.0
 
+    def errors(self) -> dict[str, Any] | None:
+        """Relative errors of what was approximated, "all" and by "modules"; None where nothing was."""
+        return None
+
 
 def execute(
     plan: Plan,

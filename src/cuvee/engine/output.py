@@ -6,15 +6,15 @@ import contextlib
 import fcntl
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from cuvee.core import CuveeError
+from cuvee.core import Checkpoint, CuveeError
 from cuvee.engine.journal import STATE
 from cuvee.engine.local import Outcome
 from cuvee.plan.layout import SIDES
-from cuvee.plan.plan import Plan
+from cuvee.plan.plan import Plan, Shard
 from cuvee.store import sidecars
 from cuvee.store.folder import read_json
 from cuvee.store.writer import PART, write_text
@@ -23,8 +23,19 @@ MANIFEST = "cuvee.json"
 """Written last: its presence says that the merge is complete."""
 
 
+class Claim(Protocol):
+    """What the output folder needs to know of who writes it."""
+
+    @property
+    def checkpoints(self) -> Sequence[Checkpoint]: ...
+    @property
+    def shards(self) -> Sequence[Shard]: ...
+    @property
+    def hash(self) -> str: ...
+
+
 @contextlib.contextmanager
-def claimed(folder: Path, plan: Plan, *, overwrite: bool) -> Iterator[bool]:
+def claimed(folder: Path, plan: Claim, *, overwrite: bool) -> Iterator[bool]:
     """Hold an output folder for a run. Gives True when it holds this very merge, complete.
 
     Raises CuveeError when the folder is an input, holds something else, or another run holds it; and in place of an
@@ -66,8 +77,10 @@ def claimed(folder: Path, plan: Plan, *, overwrite: bool) -> Iterator[bool]:
             raise CuveeError(f"{folder}: {error.strerror or error}. The same command goes on from here.") from None
 
 
-def commit(folder: Path, plan: Plan, outcome: Outcome, texts: Mapping[str, str]) -> None:
-    """Write everything but the manifest, then the manifest. `texts` are further files by name."""
+def commit(
+    folder: Path, plan: Plan, outcome: Outcome, texts: Mapping[str, str], facts: Mapping[str, Any] | None = None
+) -> None:
+    """Write everything but the manifest, then the manifest. `texts` are further files by name, `facts` further keys."""
     if len(plan.weights) > 1:
         files = {output.name: plan.shards[output.shard].file for output in plan.tensors}
         sidecars.write_index(folder, files, sum(output.spec.nbytes for output in plan.tensors))
@@ -93,6 +106,7 @@ def commit(folder: Path, plan: Plan, outcome: Outcome, texts: Mapping[str, str])
         "sides": dict(plan.sides),
         "nonfinite": outcome.nonfinite,
         "left_out": dict(plan.left_out),
+        **(facts or {}),
     }
     write_text(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
     shutil.rmtree(folder / STATE, ignore_errors=True)
@@ -121,7 +135,7 @@ def _is(path: Path, folder: Path) -> bool:
     return path.exists() and path.samefile(folder)
 
 
-def _lost(folder: Path, plan: Plan) -> str | None:
+def _lost(folder: Path, plan: Claim) -> str | None:
     """A shard of a finished merge that is not there in full."""
     for shard in plan.shards:
         path = folder / shard.file
@@ -137,7 +151,9 @@ def _empty(folder: Path) -> None:
     for path in sorted(folder.iterdir()):
         name = path.name.removesuffix(PART)
         weights = name.endswith((".safetensors", ".safetensors.index.json"))
-        if path.is_file() and (weights or name in ("config.json", "README.md") or sidecars.is_carried(name)):
+        if path.is_file() and (
+            weights or name in ("config.json", "adapter_config.json", "README.md") or sidecars.is_carried(name)
+        ):
             path.unlink()
     for path in (folder / SIDES).glob("*.safetensors*"):
         path.unlink()

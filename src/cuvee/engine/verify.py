@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import xxhash
@@ -17,6 +17,12 @@ from cuvee.engine.merged import Merged
 from cuvee.engine.output import MANIFEST, read_manifest
 from cuvee.plan.plan import Output, Plan
 from cuvee.store.folder import Folder
+
+
+class Repeated(Protocol):
+    """A merge that can be computed again, chunk by chunk."""
+
+    def chunk(self, output: Output, chunk: int) -> bytearray: ...
 
 
 @dataclass
@@ -35,9 +41,11 @@ def verify(
     sample: int,
     plan: Callable[[dict[str, Any]], Plan] | None,
     progress: Callable[[int, int], None] | None = None,
+    evaluated: Callable[[Plan], Repeated] = Merged,
 ) -> Verdict:
     """Re-hash all tensors of a merge; with `plan` (manifest -> plan) compute `sample` chunks again and compare.
 
+    evaluated: gives a plan's chunks. A folder that was not made by a recipe has its hashes compared, no more.
     Raises CuveeError when the folder has no manifest, or its files are broken.
     """
     manifest = read_manifest(folder)
@@ -58,8 +66,9 @@ def verify(
         done += stored.spec(name).nbytes
         if progress:
             progress(done, total)
-    if plan is not None and sample:
-        _repeat(plan(manifest), manifest, stored, sample, verdict)
+    if plan is not None and sample and "recipe" in manifest:
+        planned = plan(manifest)
+        _repeat(planned, evaluated(planned), manifest, stored, sample, verdict)
     return verdict
 
 
@@ -98,7 +107,9 @@ def _check_hashes(stored: _Stored, name: str, entry: dict[str, Any], verdict: Ve
     return faults
 
 
-def _repeat(plan: Plan, manifest: dict[str, Any], stored: _Stored, sample: int, verdict: Verdict) -> None:
+def _repeat(
+    plan: Plan, merged: Repeated, manifest: dict[str, Any], stored: _Stored, sample: int, verdict: Verdict
+) -> None:
     """Compute some chunks again: bitwise where versions and processor are the same."""
     facts = plan.facts()
     changed = [key for key in ("recipe", "inputs") if _timeless(facts[key]) != _timeless(manifest[key])]
@@ -107,7 +118,6 @@ def _repeat(plan: Plan, manifest: dict[str, Any], stored: _Stored, sample: int, 
     other = [key for key in ("cuvee", "torch", "processor", "methods") if facts[key] != manifest[key]]
     verdict.bitwise = not other
     verdict.why_not_bitwise = ", ".join(f"{key}: {manifest[key]} then, {facts[key]} now" for key in other)
-    merged = Merged(plan)
     units = [(output, chunk) for output in plan.tensors for chunk in range(len(output.grid.chunks()))]
     chosen = random.Random(manifest["plan"]).sample(units, min(sample, len(units)))
     for output, chunk in chosen:
@@ -117,7 +127,7 @@ def _repeat(plan: Plan, manifest: dict[str, Any], stored: _Stored, sample: int, 
 
 
 def _same(
-    merged: Merged, output: Output, chunk: int, manifest: dict[str, Any], stored: _Stored, *, bitwise: bool
+    merged: Repeated, output: Output, chunk: int, manifest: dict[str, Any], stored: _Stored, *, bitwise: bool
 ) -> bool:
     data = merged.chunk(output, chunk)
     if bitwise:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cuvee.core import CuveeError, did_you_mean
 from cuvee.methods._parameters import Auto, AutoWhole, EachModel, Number, PerModel, Whole, param
-from cuvee.methods._protocol import FromSide, Method, Side, Tensors, build
+from cuvee.methods._protocol import FromSide, Method, Outline, RankRule, Side, Tensors, build
 
 __all__ = [
     "Auto",
@@ -26,10 +26,12 @@ __all__ = [
     "FromSide",
     "Method",
     "Number",
+    "Outline",
     "PerModel",
     "Side",
     "Tensors",
     "Whole",
+    "for_tensors",
     "get",
     "keep_probability",
     "method",
@@ -60,7 +62,9 @@ def method(
     tensors: tuple[str, ...] = ("",),
     sides: Mapping[str, Side] | None = None,
     numbers: Mapping[str, Callable[..., Any]] | None = None,
-) -> Callable[[Callable[..., Tensor]], Method]:
+    rank: RankRule | None = None,
+    caution: str = "",
+) -> Callable[[Callable[..., Any]], Method]:
     """Register a function as the merge method of its name.
 
     paper: where it comes from, an arXiv id or a name. formula: in words, for `cuvee methods NAME`.
@@ -77,10 +81,12 @@ def method(
     sides: tensors that are written beside the merge, by the name of their file.
     numbers: what the manifest tells of the merge: functions of parameters and model-wide statistics.
     A function that asks for `update`, the change that a merge made, is a polish step.
+    rank: of a method that merges adapters: from the updates of a module to the rank and scale of the merged one.
+    caution: what a person should know before it runs.
     Raises CuveeError if another function has the name already.
     """
 
-    def register(function: Callable[..., Tensor]) -> Method:
+    def register(function: Callable[..., Any]) -> Method:
         made = build(
             function,
             paper=paper,
@@ -97,6 +103,8 @@ def method(
             tensors=tensors,
             sides=sides,
             numbers=numbers,
+            rank=rank,
+            caution=caution,
         )
         held = _registered.get(made.name)
         if held is not None and held.function.__module__ != function.__module__:
@@ -136,6 +144,11 @@ def polish_names() -> list[str]:
     """All polish steps: ours, and those registered in this process."""
     ours = (name for name in _files() if family(name) == POLISH)
     return sorted({*ours, *(name for name, each in _registered.items() if each.polish)})
+
+
+def for_tensors() -> list[str]:
+    """Those of them that merge tensors, not adapters."""
+    return [name for name in names() if get(name).rank is None]
 
 
 def get(name: str) -> Method:

@@ -23,6 +23,23 @@ GRAINS = ("element", "row", "matrix")
 INPUTS = {"base", "models", "deltas", "bits", "key", "size", "shape", "count", "span", "matrix", "update"}
 """What a method, or a tile function of a fold, may ask for by name beside statistics and parameters."""
 
+OF_ADAPTERS = {"updates", "target", "key", "seed"}
+"""What a method that merges adapters may ask for by name beside parameters."""
+
+
+class Outline(NamedTuple):
+    """What is known of a low-rank update before its factors are read."""
+
+    rank: int
+    scale: float = 1.0  # of the product of its factors
+
+
+RankRule = Callable[[Sequence[Outline], int, Mapping[str, Any]], Outline]
+"""(updates of one module, shorter side of its weight, parameters by argument) -> the merged update.
+
+Raises CuveeError for updates that the method cannot merge.
+"""
+
 
 @dataclass(frozen=True)
 class Side:
@@ -75,6 +92,8 @@ class Method:
     numbers: Mapping[str, Callable[..., Any]]
     given: Mapping[str, str]  # argument -> name under `side` in the recipe
     polish: bool  # a step on a finished merge
+    rank: RankRule | None  # of a method that merges adapters, module by module; None: it merges tensors
+    caution: str  # what a person should know before it runs
     _grain: str | Callable[[Mapping[str, Any]], str] = field(repr=False)
 
     @property
@@ -114,12 +133,17 @@ class Method:
     def __call__(self, models: Sequence[Any], base: Any = None, *, seed: int = 0, **params: Any) -> Any:
         """Merge whole tensors, or state dicts of the same names, in memory; differentiable.
 
-        models: tensors of one shape, or mappings from name to tensor. Numbers may be tensors that require grad,
+        models: tensors of one shape, or mappings from name to tensor; for a method that merges adapters, updates of one
+        module (`cuvee.kernels.lowrank.Product`), and that is what it returns. Numbers may be tensors that require grad,
         per-model ones a single value or one for each model. Returns a tensor (or a dict of them) in the promoted
         floating dtype, at least float32. Raises CuveeError for parameters or shapes that do not fit.
         """
         from cuvee.methods._direct import merge_now
 
+        if self.rank is not None:
+            from cuvee.methods._updates import merge_updates
+
+            return merge_updates(self, models, seed=seed, params=params)
         return merge_now(self, models, base, seed=seed, params=params)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -154,7 +178,7 @@ def read_signature(function: Callable[..., Tensor]) -> Signature:
             stats[argument.name] = folds[0]
         elif sides := [part for part in getattr(hint, "__metadata__", ()) if isinstance(part, FromSide)]:
             given[argument.name] = sides[0].name
-        elif argument.name in INPUTS:
+        elif argument.name in INPUTS | OF_ADAPTERS:
             inputs.add(argument.name)
         else:
             raise TypeError(
@@ -185,6 +209,8 @@ def build(
     tensors: tuple[str, ...] = ("",),
     sides: Mapping[str, Side] | None = None,
     numbers: Mapping[str, Callable[..., Any]] | None = None,
+    rank: RankRule | None = None,
+    caution: str = "",
 ) -> Method:
     stats, params, inputs, given = read_signature(function)
     wanted = inputs | {name for fold in stats.values() for name in asks(fold.of)}
@@ -210,5 +236,7 @@ def build(
         numbers=numbers or {},
         given=given,
         polish="update" in wanted,
+        rank=rank,
+        caution=caution,
         _grain=grain,
     )

@@ -95,6 +95,11 @@ class _Examiner:
         if method is None or not isinstance(listed, list):
             return
         self._counts(method, roles, base, models, path)
+        self._kinds(method, models, path)
+        if method.rank is not None and data.get("polish"):
+            self.faults.append(
+                Fault((*path, "polish"), f"{method.name} makes an adapter: there is no base to polish on.")
+            )
         own = [_mapping(entries[index].get("parameters")) for index in roles.merged] + [{}] * roles.appended
         self._required(method, shared, own, roles, path)
         self._lengths(method, shared, len(own), path)
@@ -224,6 +229,16 @@ class _Examiner:
             if first != index and model is not None:
                 where = (*path, "models", index, "model")
                 self.notices.append(Notice(where, f"models[{index}] is models[{first}] once more"))
+
+    def _kinds(self, method: Method, models: list[Any], path: Path) -> None:
+        """Adapters are merged with adapters, models with models."""
+        for index, model in enumerate(models):
+            name = model.get("merge_method") if isinstance(model, Mapping) and not in_memory(model) else None
+            inner = methods.get(name) if name in methods.names() else None
+            if inner is not None and (inner.rank is None) != (method.rank is None):
+                made, wanted = ("a model", "adapters") if inner.rank is None else ("an adapter", "models")
+                message = f"{inner.name} makes {made}, and {method.name} merges {wanted}."
+                self.faults.append(Fault((*path, "models", index, "model", "merge_method"), message))
 
     def _required(
         self, method: Method, shared: Mapping[str, Any], own: list[Mapping[str, Any]], roles: Roles, path: Path

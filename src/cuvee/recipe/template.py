@@ -40,7 +40,8 @@ def commented(models: Sequence[str], base: str | None, method: str) -> str:
             told = True
     if shared:
         lines += ["parameters:  # of the merge as a whole", *_block(shared, count, "  ", told=True)]
-    lines.append("dtype: bfloat16  # of the output; sums are done in float32")
+    if chosen.rank is None:
+        lines.append("dtype: bfloat16  # of the output; sums are done in float32")
     return "\n".join([*lines, *FORMS * bool(chosen.params), ""])
 
 

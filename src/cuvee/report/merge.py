@@ -38,6 +38,8 @@ def write_report(folder: Path, tell: Callable[[str], None]) -> Path:
     manifest = read_manifest(folder)
     if manifest is None:
         raise CuveeError(f"{folder} has no {MANIFEST}: not a merge by cuvee, or not finished.")
+    if "adapter" in manifest:
+        raise CuveeError(f"{folder} holds an adapter: a report is of models. cuvee lora fuse applies it to its base.")
     recipe = Recipe.load(manifest["recipe"], manifest["roots"])
     reference, models = _inputs(recipe)
     compared = []

@@ -2,78 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from math import prod, sqrt
+from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-import xxhash
-from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from cuvee.core import BLOCK, Checkpoint, CuveeError, TensorSpec, did_you_mean
 from cuvee.store import anatomy
-from cuvee.store.folder import Folder, read_json
-from cuvee.store.pickles import Pickles
+from cuvee.store.peft import PART, PREFIX, Settings, open_folder, settings_of
 
 T = TypeVar("T")
-PREFIX = "base_model.model."
-UNSUPPORTED = (
-    "alora_invocation_tokens",
-    "arrow_config",
-    "kasa_config",
-    "layer_replication",
-    "megatron_config",
-    "monteclora_config",
-    "target_parameters",
-    "trainable_token_indices",
-    "use_bdlora",
-    "use_qalora",
-)
-"""Keys of adapter_config.json whose features are no low-rank change of a stored weight, or not yet ours."""
-
-_REBASED = re.compile(r"pissa|olora|corda|loftq|lora_ga", re.IGNORECASE)
-"""Initialisations that change the base: their A and B are relative to weights that the base's folder does not hold."""
-
-_PART = re.compile(r"(?P<module>.+)\.lora_(?:embedding_)?(?P<part>A|B|B\.bias|magnitude_vector)(?:\.weight)?")
 _FLOATS = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
-
-
-class Settings(BaseModel):
-    """The part of adapter_config.json that says what the tensors mean."""
-
-    model_config = ConfigDict(extra="allow")
-    peft_type: str
-    r: int = 8
-    lora_alpha: float = 8
-    rank_pattern: dict[str, int] | None = None
-    alpha_pattern: dict[str, float] | None = None
-    use_rslora: bool = False
-    use_dora: bool = False
-    fan_in_fan_out: bool = False
-    init_lora_weights: bool | str | None = None
-
-    def scale(self, module: str, rank: int) -> float:
-        """What B @ A is multiplied by. Raises CuveeError when the tensors have another rank than promised."""
-        promised = _by_pattern(self.rank_pattern, module, self.r)
-        if rank != promised or not rank:
-            raise CuveeError(f"{module}: the tensors have rank {rank}, adapter_config.json says {promised}.")
-        alpha = _by_pattern(self.alpha_pattern, module, self.lora_alpha)
-        return alpha / sqrt(rank) if self.use_rslora else alpha / rank
-
-
-def _by_pattern(patterns: Mapping[str, T] | None, module: str, default: T) -> T:
-    """The value of the first pattern that matches the module's name, or whole dotted parts of its end."""
-    try:
-        hits = (value for key, value in (patterns or {}).items() if re.match(rf"(.*\.)?({key})$", module))
-        return next(hits, default)
-    except re.error as error:
-        raise CuveeError(f"rank_pattern or alpha_pattern is not a regular expression: {error}.") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,40 +48,12 @@ def with_adapter(model: Checkpoint, adapter: Path, label: str) -> Checkpoint:
 
     Raises CuveeError for a feature that is not supported and for adapter tensors that fit nothing in the model.
     """
-    if not (adapter / "adapter_config.json").is_file():
-        raise CuveeError(f"{adapter}: not an adapter: it has no adapter_config.json.")
-    config = read_json(adapter / "adapter_config.json")
-    safetensors, pickled = adapter / "adapter_model.safetensors", adapter / "adapter_model.bin"
-    if not safetensors.exists() and not pickled.exists():
-        raise CuveeError(f"{adapter}: has neither {safetensors.name} nor {pickled.name}.")
-    tensors = Folder(safetensors) if safetensors.exists() else Pickles(pickled, str(pickled))
+    config, tensors, digest = open_folder(adapter)
     try:
-        edits = edits_of(_settings(config), tensors, model)
+        edits = edits_of(settings_of(config), tensors, model)
     except CuveeError as error:
         raise CuveeError(f"{adapter}: {error}") from None
-    digest = xxhash.xxh3_128_hexdigest((adapter / "adapter_config.json").read_bytes())
     return Adapted(model, tensors, edits, label=label, digest=digest)
-
-
-def _settings(config: Mapping[str, Any]) -> Settings:
-    if config.get("peft_type") != "LORA":
-        raise CuveeError(f"peft_type {config.get('peft_type')} is not supported, only LORA.")
-    for key in UNSUPPORTED:
-        if config.get(key):
-            raise CuveeError(f"{key} is not supported.")
-    try:
-        settings = Settings.model_validate(config)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise CuveeError(f"adapter_config.json: {'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
-    if isinstance(settings.init_lora_weights, str) and _REBASED.search(settings.init_lora_weights):
-        raise CuveeError(
-            f"init_lora_weights {settings.init_lora_weights} changes the base model. Convert the adapter: "
-            "save_pretrained(..., path_initial_model_for_weight_conversion=...)."
-        )
-    if settings.use_dora and config.get("lora_bias"):
-        raise CuveeError("lora_bias together with use_dora is not supported.")
-    return settings
 
 
 def edits_of(settings: Settings, adapter: Checkpoint, base: Checkpoint) -> dict[str, Edit]:
@@ -146,7 +63,7 @@ def edits_of(settings: Settings, adapter: Checkpoint, base: Checkpoint) -> dict[
     asked: dict[str, str] = {}
     for name in adapter.names():
         inner = name.removeprefix(PREFIX)
-        if match := _PART.fullmatch(inner):
+        if match := PART.fullmatch(inner):
             modules.setdefault(match["module"], {})[match["part"]] = name
             asked[f"{match['module']}.{'bias' if match['part'] == 'B.bias' else 'weight'}"] = name
         else:

@@ -51,6 +51,12 @@ def load(
     return _open(resolve(text), text)
 
 
+def locate(reference: str, roots: Iterable[Path] = HERE) -> Path | None:
+    """The folder that a path or Hub id means; None for `MODEL+LORA`, which is no folder. Raises CuveeError."""
+    path = _local(reference, roots)
+    return path if path or "+" in reference else resolve(reference)
+
+
 def _continued(text: str, roots: Iterable[Path]) -> Continued:
     """The state of a merge, on its base where the manifest says that it is relative to one."""
     merge = _local(text.removesuffix(SUFFIX), roots)
@@ -68,7 +74,10 @@ def _local(text: str, roots: Iterable[Path]) -> Path | None:
 
 def _open(path: Path, label: str) -> Checkpoint:
     if (path / "adapter_config.json").exists() and not (path / "config.json").exists():
-        raise CuveeError(f"{label} is an adapter: write it behind its base, as BASE+{label}.")
+        raise CuveeError(
+            f"{label} is an adapter: write it behind its base, as BASE+{label}, "
+            "or merge it with other adapters by a method of adapters (cuvee methods)."
+        )
     if packs.is_pack(path):
         raise CuveeError(f"{label} is a pack: write {label}@TASK for one of its models.{packs.tasks_of(path)}")
     return Pickles(path, label) if is_pickled(path) else Folder(path, label)

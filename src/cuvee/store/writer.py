@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
 
 from cuvee.core import CuveeError
 
@@ -62,6 +65,12 @@ class Writer:
         done = 0
         while done < len(view):
             done += os.pwrite(self._open(shard), view[done:], offset + done)
+
+
+def bytes_of(tensor: Tensor) -> memoryview:
+    """The bytes of a tensor's entries, without a copy where they lie together."""
+    flat: Any = tensor.contiguous().reshape(-1)
+    return memoryview(flat.view(torch.uint8).numpy() if len(flat) else b"")
 
 
 def read_back(folder: Path, shard: Shard, offset: int, size: int) -> bytes:
