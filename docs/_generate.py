@@ -92,7 +92,10 @@ def _section(method: Method) -> list[str]:
 
 def _cost(method: Method) -> str:
     """How often the inputs are read, and what is held at once, with the default parameters."""
-    given = {p.argument: 0.5 if p.required else p.bounds.default for p in method.params.values()}
+    if method.rank is not None:
+        return "Reads each adapter once, and holds one module of each."
+    values = {p.argument: 0.5 if p.required else p.bounds.default for p in method.params.values()}
+    given = {p.argument: (values[p.argument],) if p.per_model else values[p.argument] for p in method.params.values()}
     reads = 1 + max((method.stats[name].passes for name in method.active(given)), default=0)
     held = {"element": "some tiles", "row": "some rows", "matrix": "a whole matrix of each model"}[method.grain(given)]
     return f"Reads each tensor {'once' if reads == 1 else f'up to {reads} times'}, and holds {held}."
