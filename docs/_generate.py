@@ -28,6 +28,7 @@ FAMILIES = {
         "Blend whole models. `linear`, `karcher` and `passthrough` know no base: a `base_model` that a recipe names is "
         "one more model to them.",
     ),
+    "layers": ("Layers", "Take parts of a network from one model or another, by the tensor's name."),
     "task_vectors": ("Task vectors", "Reckon with what each model changed in a common base."),
 }
 PREFIXES = {"arXiv:": "https://arxiv.org/abs/", "doi:": "https://doi.org/"}
@@ -110,14 +111,14 @@ def _parameters(parameters: Iterable[Parameter]) -> list[str]:
 def _default(parameter: Parameter) -> str:
     if parameter.required:
         return "required"
-    value = parameter.bounds.default
-    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+    value = parameter.default
+    return "none" if value is None else f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
 def _values(parameter: Parameter) -> str:
     if parameter.kind == "choice":
         return ", ".join(f"`{each}`" for each in parameter.choices)
-    kind = {"number": "number", "flag": "`true`, `false`", "list": "list"}[parameter.kind]
+    kind = "`true`, `false`" if parameter.kind == "flag" else parameter.noun
     return ", ".join(filter(None, (kind, parameter.bounds.words())))
 
 

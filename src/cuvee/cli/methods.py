@@ -50,8 +50,9 @@ def _facts(method: Any) -> dict[str, Any]:
                 "name": p.name,
                 "kind": p.kind,
                 "per_model": p.per_model,
-                "default": None if p.required else p.bounds.default,
+                "default": None if p.required else p.default,
                 "required": p.required,
+                "values": p.noun,
                 "bounds": p.bounds.words(),
                 "choices": list(p.choices),
                 "help": p.bounds.help,
@@ -88,7 +89,7 @@ def _print_one(method: Any) -> None:
     put(f"paper: {method.paper}\n")
     table = Table("parameter", "default", "for", "values", "meaning", box=None, pad_edge=False)
     for p in facts["parameters"]:
-        values = ", ".join(map(str, p["choices"])) if p["choices"] else p["bounds"] or p["kind"]
+        values = ", ".join(map(str, p["choices"])) if p["choices"] else p["bounds"] or p["values"]
         default = "required" if p["required"] else str(p["default"])
         table.add_row(p["name"], default, "each model" if p["per_model"] else "the merge", values, p["help"])
     stdout().print(table, highlight=False)

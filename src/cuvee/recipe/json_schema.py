@@ -142,7 +142,7 @@ def _setting(parameter: Parameter) -> dict[str, Any]:
     value = parameter.adapter().json_schema()
     told = {"description": parameter.bounds.help} if parameter.bounds.help else {}
     if not parameter.required:
-        told["default"] = parameter.bounds.default
+        told["default"] = parameter.default
     if parameter.kind == "list":
         return {**value, **told}
     along = {"anyOf": [value, {"type": "array", "items": value, "minItems": 1}]}

@@ -58,7 +58,7 @@ def _block(parameters: Iterable[Parameter], count: int, indent: str, *, told: bo
 def _value(parameter: Parameter, count: int) -> Any:
     """The default, or the first guess that the parameter takes."""
     if not parameter.required:
-        return "auto" if parameter.auto and parameter.bounds.default is None else parameter.bounds.default
+        return parameter.default
     low, high = parameter.bounds.ge, parameter.bounds.le
     for guess in ([FIRST_GUESS] * count, FIRST_GUESS, *parameter.choices, low, high, 1.0, []):
         try:
@@ -71,4 +71,5 @@ def _value(parameter: Parameter, count: int) -> Any:
 
 def _inline(value: Any) -> str:
     """A value as it stands on one line of YAML."""
-    return dump([value]).strip()[1:-1]
+    text = dump([value]).strip()
+    return text.removeprefix("- ") if text.startswith("- ") else text[1:-1]
