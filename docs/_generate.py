@@ -28,6 +28,7 @@ FAMILIES = {
         "Blend whole models. `linear`, `karcher` and `passthrough` know no base: a `base_model` that a recipe names is "
         "one more model to them.",
     ),
+    "layers": ("Layers", "Take parts of a network from one model or another, by the tensor's name."),
     "task_vectors": ("Task vectors", "Reckon with what each model changed in a common base."),
     "adapters": (
         "Adapters",
@@ -139,13 +140,13 @@ def _default(parameter: Parameter) -> str:
     if parameter.required:
         return "required"
     value = parameter.default
-    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+    return "none" if value is None else f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
 def _values(parameter: Parameter) -> str:
     if parameter.kind == "choice":
         return ", ".join(f"`{each}`" for each in parameter.choices)
-    kind = {"number": "number", "flag": "`true`, `false`", "list": "list"}[parameter.kind]
+    kind = "`true`, `false`" if parameter.kind == "flag" else parameter.noun
     return ", ".join(filter(None, (kind, parameter.bounds.words())))
 
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-WIDTH, WORDS, LAYERS = 8, 32, 6
+WIDTH, WORDS, LAYERS = 8, 32, 10
 BROKEN = "model.layers.1.mlp.up_proj.weight"
 
 RECIPE = """\

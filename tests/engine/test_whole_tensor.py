@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import cuvee
+from cuvee import methods
 from cuvee.core import CHUNK
 
 DENSITIES = (0.1, 0.3, 0.75)
@@ -112,6 +113,31 @@ def test_all_kinds_of_folds_spread_over_processes(
     recipe = {"merge_method": "linear", "models": [{"model": each} for each in inner]}
     outs = [cuvee.merge(recipe, tmp_path / str(workers), workers=workers) for workers in (1, 2)]
     assert contents(outs[0]) == contents(outs[1])
+
+
+@pytest.mark.usefixtures("all_spawn")
+def test_folds_that_look_at_names_spread_over_processes(
+    recipe_for: Callable[..., Any],
+    write_model: Callable[..., Path],
+    tmp_path: Path,
+    contents: Callable[[Path], dict[str, bytes]],
+) -> None:
+    """Ranks of several signed streams, extremes, Gram matrices of all rows, blocks, side tensors."""
+    shapes = {"embed_tokens.weight": (40_000, 128), "layers.0.mlp.weight": (700, 7_000), "norm.weight": (300,)}
+    tensors = [
+        {name: drawn(shape, 8, 10 * number + salt).bfloat16() for salt, (name, shape) in enumerate(shapes.items())}
+        for number in range(3)
+    ]
+    base, *experts = (write_model(tmp_path / f"model{number}", held) for number, held in enumerate(tensors))
+    names = ("pcb", "widen", "mod_select", "cabs", "varm")
+    recipe = {"merge_method": "linear", "models": [{"model": recipe_for(name, base, experts)} for name in names]}
+    for each in (recipe, recipe_for("emr", base, experts, task=1)):
+        outs = [cuvee.merge(each, tmp_path / f"{each['merge_method']}{n}", workers=n) for n in (1, 2)]
+        assert contents(outs[0]) == contents(outs[1])
+    widened = cuvee.merge(recipe_for("widen", base, experts), tmp_path / "widen", workers=1)
+    at_once = methods.get("widen")(tensors[1:], tensors[0])
+    for name, merged in load_file(widened / "model.safetensors").items():
+        torch.testing.assert_close(merged.float(), at_once[name], rtol=2**-8, atol=1e-6)
 
 
 @pytest.mark.timeout(60)

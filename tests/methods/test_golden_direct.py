@@ -52,7 +52,9 @@ RECIPES = [
     for p in sorted((GOLDEN / "mergekit/cases").glob("*.yml"))
     if p.stem in json.loads((GOLDEN / "mergekit/index.json").read_text())["cases"] and plain(p)
 ]
-CASES = [case for case in json.loads((GOLDEN / "weights/cases.json").read_text()) if case["method"] in methods.names()]
+CASES = [
+    case for case in json.loads((GOLDEN / "weights/cases.json").read_text()) if case["method"] in methods.for_tensors()
+]
 
 
 @cache

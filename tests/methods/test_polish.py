@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import cuvee
@@ -17,6 +18,8 @@ from cuvee.core import CuveeError
 
 NAMES = ["model.embed_tokens.weight", *(f"model.layers.{i}.mlp.0.weight" for i in range(12)), "model.norm.weight"]
 Models = list[dict[str, Tensor]]
+GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "weights"
+LINES = [case for case in json.loads((GOLDEN / "cases.json").read_text()) if case["method"] == "lines"]
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +125,22 @@ def test_aim_spares_active_channels(tmp_path: Path) -> None:
     assert all(torch.allclose(scaled[name], found[name]) for name in found)
     assert torch.equal(aimed(1, [0.2, 0.1, 0], tmp_path)["layers.0.w.weight"], moved)
     assert torch.equal(aimed(0, [0.2, 0.1, 0], tmp_path)["layers.0.w.weight"][:, 0], torch.tensor([1.0, 0]))
+
+
+@pytest.mark.parametrize("case", LINES, ids=lambda case: case["case"])
+def test_lines_are_the_authors(case: dict[str, Any], tmp_path: Path) -> None:
+    given = case["params"]
+    recipe = {
+        "merge_method": given["merge_method"],
+        "parameters": given["merge_params"],
+        "base_model": str(GOLDEN / case["base"]),
+        "models": [str(GOLDEN / each["path"]) for each in case["models"]],
+        "polish": [{"lines": {name: given[name] for name in ("alpha", "beta", "outside") if name in given}}],
+        "dtype": "float32",
+    }
+    found = load_file(cuvee.merge(recipe, tmp_path / "out") / "model.safetensors")
+    for name, wanted in load_file(GOLDEN / case["expected"]).items():
+        assert (found[name].double() - wanted.double()).abs().max().item() <= case["tolerance"]
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,7 @@ def _facts(method: Any) -> dict[str, Any]:
                 "per_model": p.per_model,
                 "default": p.default,
                 "required": p.required,
+                "values": p.noun,
                 "bounds": p.bounds.words(),
                 "choices": list(p.choices),
                 "help": p.bounds.help,
@@ -106,7 +107,7 @@ def _print_one(method: Any) -> None:
         put(f"{method.remarks}\n")
     table = Table("parameter", "default", "for", "values", "meaning", box=None, pad_edge=False)
     for p in facts["parameters"]:
-        values = ", ".join(map(str, p["choices"])) if p["choices"] else p["bounds"] or p["kind"]
+        values = ", ".join(map(str, p["choices"])) if p["choices"] else p["bounds"] or p["values"]
         default = "required" if p["required"] else str(p["default"])
         table.add_row(p["name"], default, "each model" if p["per_model"] else "the merge", values, p["help"])
     stdout().print(table, highlight=False)

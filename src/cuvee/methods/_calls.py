@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from math import prod
 from typing import Any, NamedTuple
 
@@ -50,7 +50,7 @@ class Call:
     def size(self) -> int:
         return prod(self.shape)
 
-    @property
+    @cached_property
     def facts(self) -> dict[str, Any]:
         """What decides of grain and statistics: the parameters, `key` and `shape`."""
         return {**self.params, "key": self.key, "shape": self.shape}

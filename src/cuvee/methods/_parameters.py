@@ -126,6 +126,18 @@ class Parameter:
         value = None if self.required else self.bounds.default
         return "auto" if self.auto and value is None else value
 
+    @property
+    def noun(self) -> str:
+        """What a value is, in words."""
+        nouns = {
+            "number": "number",
+            "whole": "whole number",
+            "flag": "true or false",
+            "list": "list of numbers, one for each model" if self.each else "list",
+            "choice": "one of the choices",
+        }
+        return nouns[self.kind] + " or auto" * self.auto
+
     def adapter(self) -> TypeAdapter[Any]:
         """The library's validator of one value, which also knows its JSON schema."""
         b = self.bounds
@@ -141,12 +153,7 @@ class Parameter:
         """A scalar from a recipe as float, bool or str. Raises ValueError in words that name the parameter."""
         if self.auto and value in ("auto", None):
             return None
-        kind = {
-            "number": "a number",
-            "whole": "a whole number",
-            "flag": "true or false",
-            "list": "a list of numbers, one for each model" if self.each else "a list",
-        }.get(self.kind, "one of the choices") + " or auto" * self.auto
+        kind = f"a {self.noun}" if self.kind in ("number", "whole", "list") else self.noun
         given = str(value).lower() if isinstance(value, bool) else repr(value)
         wrong = f"{given} is not {kind}"
         if self.kind == "choice":

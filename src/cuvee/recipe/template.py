@@ -50,7 +50,7 @@ def polished(models: Sequence[str], base: str, step: str) -> str:
     chosen = methods.get(step)
     lines = [f"# {chosen.summary} ({chosen.paper})", f"# {chosen.formula}"]
     lines += ["merge_method: task_arithmetic", f"base_model: {_inline(base)}"]
-    lines += [f"models: {dump(list(models)).strip()}"]
+    lines += [f"models: {_inline(list(models))}"]
     lines += [f"side: {{{name}: STATISTICS}}" for name in chosen.given.values()]
     lines.append("polish:")
     lines += [
@@ -87,4 +87,4 @@ def _value(parameter: Parameter, count: int) -> Any:
 
 def _inline(value: Any) -> str:
     """A value as it stands on one line of YAML."""
-    return dump([value]).strip()[1:-1]
+    return dump(value).strip() if isinstance(value, list) else dump([value]).strip()[1:-1]
