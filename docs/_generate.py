@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from cuvee import methods
+from cuvee.core import Key
 from cuvee.methods import Method
 from cuvee.methods._parameters import Parameter
 from cuvee.recipe.template import commented, polished
@@ -41,6 +42,9 @@ FAMILIES = {
         "changed in the base.",
     ),
 }
+MATRIX = Key("model.layers.0.mlp.up_proj.weight", 0, 2, 0.0, "layer")
+"""A tensor for which a method's cost is told."""
+
 PREFIXES = {"arXiv:": "https://arxiv.org/abs/", "doi:": "https://doi.org/"}
 
 
@@ -97,6 +101,7 @@ def _cost(method: Method) -> str:
         return "Reads each adapter once, and holds one module of each."
     values = {p.argument: 0.5 if p.required else p.bounds.default for p in method.params.values()}
     given = {p.argument: (values[p.argument],) if p.per_model else values[p.argument] for p in method.params.values()}
+    given |= {"key": MATRIX, "shape": (64, 64)}
     reads = 1 + max((method.stats[name].passes for name in method.active(given)), default=0)
     held = {"element": "some tiles", "row": "some rows", "matrix": "a whole matrix of each model"}[method.grain(given)]
     return f"Reads each tensor {'once' if reads == 1 else f'up to {reads} times'}, and holds {held}."
