@@ -55,7 +55,8 @@ RECIPES = [
 CASES = [
     case
     for case in json.loads((GOLDEN / "weights/cases.json").read_text())
-    if case["method"] in methods.names() and "ties dare breadcrumbs sce della".find(case["method"].split("_")[0]) >= 0
+    if case["method"] in methods.names()
+    and "ties dare breadcrumbs sce della iso tsv opcm".find(case["method"].split("_")[0]) >= 0
 ]
 
 

@@ -53,6 +53,7 @@ def method(
     homogeneous: bool = True,
     sides: Mapping[str, Side] | None = None,
     numbers: Mapping[str, Callable[..., Any]] | None = None,
+    temporaries: int = 6,
 ) -> Callable[[Callable[..., Tensor]], Method]:
     """Register a function as the merge method of its name.
 
@@ -65,6 +66,7 @@ def method(
     homogeneous: the merge grows and changes sign with its inputs.
     sides: tensors that are written beside the merge, by the name of their file.
     numbers: what the manifest tells of the merge: functions of parameters and model-wide statistics.
+    temporaries: tiles that it holds for each input beside the input itself, at most; of whole matrices few may fit.
     A function that asks for `update`, the change that a merge made, is a polish step.
     Raises CuveeError if another function has the name already.
     """
@@ -83,6 +85,7 @@ def method(
             homogeneous=homogeneous,
             sides=sides,
             numbers=numbers,
+            temporaries=temporaries,
         )
         held = _registered.get(made.name)
         if held is not None and held.function.__module__ != function.__module__:

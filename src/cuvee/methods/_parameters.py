@@ -32,6 +32,7 @@ class Bounds:
     gt: float | None = None
     lt: float | None = None
     scaled: bool = False
+    stepped: bool = False
 
     def words(self) -> str:
         """The limits as a person says them."""
@@ -51,12 +52,14 @@ def param(
     gt: float | None = None,
     lt: float | None = None,
     scaled: bool = False,
+    stepped: bool = False,
 ) -> Any:
     """Declare a parameter in a method's signature: its default (none = required), meaning and bounds.
 
     scaled: it is measured in the unit of the tensors' entries, so that it grows with them.
+    stepped: it is counted or compared with, so that results go in steps and have no slope.
     """
-    return Bounds(default, help, ge, le, gt, lt, scaled)
+    return Bounds(default, help, ge, le, gt, lt, scaled, stepped)
 
 
 @dataclass(frozen=True)

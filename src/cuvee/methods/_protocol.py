@@ -61,6 +61,7 @@ class Method:
     sides: Mapping[str, Side]
     numbers: Mapping[str, Callable[..., Any]]
     polish: bool  # a step on a finished merge
+    temporaries: int  # tiles that it holds for each input beside the input itself, at most
     _grain: str | Callable[[Mapping[str, Any]], str] = field(repr=False)
 
     @property
@@ -151,6 +152,7 @@ def build(
     homogeneous: bool = True,
     sides: Mapping[str, Side] | None = None,
     numbers: Mapping[str, Callable[..., Any]] | None = None,
+    temporaries: int = 6,
 ) -> Method:
     stats, params, inputs = read_signature(function)
     wanted = inputs | {name for fold in stats.values() for name in asks(fold.of)}
@@ -172,5 +174,6 @@ def build(
         sides=sides or {},
         numbers=numbers or {},
         polish="update" in wanted,
+        temporaries=temporaries,
         _grain=grain,
     )

@@ -20,7 +20,7 @@ MOST = 5
 STEPS = 16
 """Numbers are drawn from so many steps a unit: their sums and products are exact, and 0, 1 and both bounds occur."""
 
-GUESSES = (0.5, 0.25, 1.0, 2.0, 5.0)
+GUESSES = (0.5, 0.25, 1.0, 2.0, 5.0, 100.0)
 """Values of a number that are tried one after another, as far as its bounds allow."""
 
 FLOATS = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
@@ -74,7 +74,9 @@ def accepts(parameter: Parameter, value: Any) -> bool:
 
 
 def guesses(parameter: Parameter) -> list[Any]:
-    """Different values that a parameter takes, to see whether it does anything."""
+    """Different values that a parameter takes, to see whether it does anything; none where that is not known."""
+    if parameter.name == "exclude":
+        return [parameter.bounds.default, [""]]  # every name has the empty part
     if parameter.kind != "number":
         return list(parameter.choices)
     given = [] if parameter.required else [parameter.bounds.default]
@@ -97,6 +99,14 @@ def contexts(method: Method) -> Iterator[dict[str, Any]]:
         }
         yield numbers
         yield from ({**numbers, name: choice} for name, choice in static)
+
+
+def far(method: Method) -> Iterator[dict[str, Any]]:
+    """Each number of the merge at its largest guess, which brings out what it scales."""
+    required = next(contexts(method))
+    for p in method.params.values():
+        if p.kind == "number" and not p.per_model:
+            yield {**required, p.name: max(guess for guess in guesses(p) if guess is not None)}
 
 
 def active(method: Method) -> dict[str, Any]:
