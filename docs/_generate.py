@@ -31,6 +31,13 @@ FAMILIES = {
     ),
     "layers": ("Layers", "Take parts of a network from one model or another, by the tensor's name."),
     "task_vectors": ("Task vectors", "Reckon with what each model changed in a common base."),
+    "spectral": (
+        "Spectral methods",
+        "Reckon with the singular values and vectors of what each model changed in a matrix. A matrix is a tensor of "
+        "two axes that `exclude` does not name; `embed_tokens` and `lm_head` there mean embedding and head, whatever a "
+        "model calls them. Singular values up to max(rows, columns) x 2^-23 of the largest count as zero. A matrix "
+        "must fit the memory budget whole.",
+    ),
     "adapters": (
         "Adapters",
         "Merge LoRA adapters into one, without their base. Models are folders as PEFT saves them; a `base_model` is "

@@ -17,6 +17,7 @@ import torch
 
 import cuvee
 from benches.models import make
+from cuvee import methods
 from cuvee.plan.estimate import estimate
 from cuvee.plan.memory import MIB, check_room, parse_size
 
@@ -107,6 +108,34 @@ def test_no_method_holds_more_than_the_budget(
     said, peak = merges.answer()
     assert said == "done"
     assert peak <= merges.idle + BUDGET + NOISE / 2
+
+
+@pytest.fixture(scope="module")
+def matrices(tmp_path_factory: pytest.TempPathFactory, write_model: Callable[..., Path]) -> list[Path]:
+    """A base and three models of a wide, a tall and a square matrix."""
+    root = tmp_path_factory.mktemp("matrices")
+    shapes = [(1024, 1536), (1536, 1024), (1024, 1024)]
+
+    def drawn(number: int) -> dict[str, torch.Tensor]:
+        generator = torch.Generator().manual_seed(number)
+        return {f"layers.{n}.weight": torch.randn(shape, generator=generator) for n, shape in enumerate(shapes)}
+
+    return [write_model(root / str(number), drawn(number)) for number in range(4)]
+
+
+@pytest.mark.parametrize("name", [name for name in methods.names() if "exclude" in methods.get(name).params])
+def test_matrices_take_no_more_than_the_plan_says(
+    name: str, merges: Merges, matrices: list[Path], recipe_for: Callable[..., Any], tmp_path: Path
+) -> None:
+    recipe = recipe_for(name, matrices[0], matrices[1:])
+    plan, memory = cuvee.explain(recipe), 512 * MIB
+    room = check_room(plan, memory, 1)
+    job = {"recipe": recipe, "out": str(tmp_path / "out"), "memory": memory}
+    merges.process.stdin.write(json.dumps(job) + "\n")
+    merges.process.stdin.flush()
+    said, peak = merges.answer()
+    assert said == "done"
+    assert peak <= merges.idle + max(room.takes(output) for output in plan.outputs) + NOISE / 2
 
 
 @pytest.fixture

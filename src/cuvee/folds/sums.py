@@ -12,7 +12,7 @@ from cuvee.folds.base import Fold, Known, Tile, as_tuple, in_order
 
 class Sum(Fold):
     """Sum of entries. `of` gives a tensor of the tile's shape, or a tuple of them; the result has 0-d float64 tensors
-    in their place.
+    in their place. A tile of matrix grain is one block: `of` may give fewer entries for it, of the same sum.
 
     Blocks are summed one by one and added in index order, so that no tiling changes the result.
     """

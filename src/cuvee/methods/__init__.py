@@ -62,6 +62,7 @@ def method(
     tensors: tuple[str, ...] = ("",),
     sides: Mapping[str, Side] | None = None,
     numbers: Mapping[str, Callable[..., Any]] | None = None,
+    temporaries: int = 6,
     rank: RankRule | None = None,
     caution: str = "",
 ) -> Callable[[Callable[..., Any]], Method]:
@@ -80,6 +81,7 @@ def method(
     tensors: names of a network's tensors, where the method looks at names; tests examine the first.
     sides: tensors that are written beside the merge, by the name of their file.
     numbers: what the manifest tells of the merge: functions of parameters and model-wide statistics.
+    temporaries: tiles that it holds for each input beside the input itself, at most; of whole matrices few may fit.
     A function that asks for `update`, the change that a merge made, is a polish step.
     rank: of a method that merges adapters: from the updates of a module to the rank and scale of the merged one.
     caution: what a person should know before it runs.
@@ -103,6 +105,7 @@ def method(
             tensors=tensors,
             sides=sides,
             numbers=numbers,
+            temporaries=temporaries,
             rank=rank,
             caution=caution,
         )

@@ -69,9 +69,14 @@ class Call:
         """Whether the tensor is decomposed, for a method that leaves some out."""
         return not why_no_matrix(self.key, self.shape, self.params.get("exclude", ()))
 
+    @property
+    def decomposes(self) -> bool:
+        """Whether this is a spectral method's call on a matrix."""
+        return self.matrix and "exclude" in self.params and self.method.grain(self.params) == "matrix"
+
     def grain(self) -> str:
         grain = self.method.grain(self.facts)
-        return "element" if grain == "matrix" and "exclude" in self.params and not self.matrix else grain
+        return "element" if grain == "matrix" and "exclude" in self.params and not self.decomposes else grain
 
     def needed(self) -> list[str]:
         """Statistics that need passes over the data."""

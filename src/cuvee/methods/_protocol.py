@@ -92,6 +92,7 @@ class Method:
     numbers: Mapping[str, Callable[..., Any]]
     given: Mapping[str, str]  # argument -> name under `side` in the recipe
     polish: bool  # a step on a finished merge
+    temporaries: int  # tiles that it holds for each input beside the input itself, at most
     rank: RankRule | None  # of a method that merges adapters, module by module; None: it merges tensors
     caution: str  # what a person should know before it runs
     _grain: str | Callable[[Mapping[str, Any]], str] = field(repr=False)
@@ -209,6 +210,7 @@ def build(
     tensors: tuple[str, ...] = ("",),
     sides: Mapping[str, Side] | None = None,
     numbers: Mapping[str, Callable[..., Any]] | None = None,
+    temporaries: int = 6,
     rank: RankRule | None = None,
     caution: str = "",
 ) -> Method:
@@ -236,6 +238,7 @@ def build(
         numbers=numbers or {},
         given=given,
         polish="update" in wanted,
+        temporaries=temporaries,
         rank=rank,
         caution=caution,
         _grain=grain,

@@ -53,11 +53,11 @@ def estimate(plan: Plan, room: Room, workers: int) -> Estimate:
         reads[output.name] = output.passes
         again = reads[output.name] if output.spec.numel > room.tile_entries(output) else 1
         read = again * sum(plan.checkpoints[leaf.checkpoint].spec(leaf.name).nbytes for leaf in output.leaves)
-        kind = _kind(output)
+        kind, work = _kind(output), output.spec.numel * _depth(output, output.spec.shape)
         if kind not in rates:
             with settled():
                 rates[kind] = _trial(output)
-        seconds = rates[kind] * output.spec.numel + read / READ + output.spec.nbytes / WRITE
+        seconds = rates[kind] * work + read / READ + output.spec.nbytes / WRITE
         costs.append((output.name, seconds, read))
     slowest = sorted(((name, seconds) for name, seconds, _ in costs), key=lambda cost: -cost[1])[:5]
     return Estimate(
@@ -71,7 +71,7 @@ def estimate(plan: Plan, room: Room, workers: int) -> Estimate:
 
 
 def _kind(output: Output) -> object:
-    """Outputs of one kind cost the same for each entry."""
+    """Outputs of one kind cost the same for each entry, or entry and rank."""
 
     def shape(node: Leaf | Call) -> object:
         if isinstance(node, Leaf):
@@ -79,18 +79,24 @@ def _kind(output: Output) -> object:
         fixed = tuple((k, v) for k, v in node.params.items() if isinstance(v, (bool, str)))
         return node.method.name, fixed, tuple(shape(given) for given in node.inputs())
 
-    return shape(output.expression), output.compute, output.grain, output.grid.view[1:] if output.grain == "row" else ()
+    size = {"element": (), "row": output.grid.view[1:], "matrix": _trial_matrix(output)}[output.grain]
+    return shape(output.expression), output.compute, output.grain, size
+
+
+def _depth(output: Output, shape: tuple[int, ...]) -> int:
+    """How many times each entry is used: a decomposition takes time in proportion to entries and rank."""
+    return min(shape) if any(call.decomposes for call in output.calls) else 1
 
 
 def _trial(output: Output) -> float:
-    """Seconds for each entry, measured on random numbers: all fold passes and the last step."""
+    """Seconds for each entry and use of it, measured on random numbers: all fold passes and the last step."""
     if isinstance(output.expression, Leaf):
         return 0.0
     columns = output.grid.view[-1] if output.grain == "row" else 1
     rows = max(1, TRIAL // max(1, columns))
     shape: tuple[int, ...] = (rows, columns) if output.grain == "row" else (min(TRIAL, output.spec.numel),)
     if output.grain == "matrix":
-        shape = output.spec.shape if output.spec.numel <= 4 * TRIAL else (512, 512)
+        shape = _trial_matrix(output)
     grid = Grid.of(shape, output.grain)
     tile = Tile(output.order, 0, grid.numel, grid)
     given = {leaf: torch.randn(padded(tile), dtype=output.compute).view(grid.view) for leaf in output.leaves}
@@ -99,7 +105,11 @@ def _trial(output: Output) -> float:
         began = time.perf_counter()
         _run(output, tile, given)
         best = min(best, time.perf_counter() - began)
-    return best / max(1, grid.numel)
+    return best / max(1, grid.numel * _depth(output, shape))
+
+
+def _trial_matrix(output: Output) -> tuple[int, ...]:
+    return output.spec.shape if output.spec.numel <= 4 * TRIAL else (512, 512)
 
 
 def _run(output: Output, tile: Tile, given: dict[Leaf, Tensor]) -> None:

@@ -13,7 +13,10 @@ TILE = 1 << 17
 """Entries of an element-grain tile: a few fit a core's cache."""
 
 TEMPORARIES = 6
-"""Tiles that a method holds for each input beside the input itself, at most."""
+"""Tiles that a method holds at most beside its inputs and its temporaries for each of them."""
+
+SQUARES = 12
+"""float64 squares of a matrix's shorter side that its decomposition holds at most."""
 
 MIB = 1 << 20
 
@@ -32,18 +35,29 @@ class Room:
 
     def needs(self, output: Output) -> int:
         """Bytes that the output's smallest tile takes."""
-        return _chunk_bytes(output) + _entry_bytes(output) * min(output.grid.block, max(1, output.spec.numel))
+        least = min(output.grid.block, max(1, output.spec.numel))
+        return _chunk_bytes(output) + _entry_bytes(output) * least + _square_bytes(output)
 
     def takes(self, output: Output) -> int:
         """Bytes that a worker holds at once for the output."""
         tile = min(self.tile_entries(output), output.grid.chunk, max(1, output.spec.numel))
-        return _chunk_bytes(output) + _entry_bytes(output) * tile
+        return _chunk_bytes(output) + _entry_bytes(output) * tile + _square_bytes(output)
 
 
 def _entry_bytes(output: Output) -> int:
     """Bytes for each entry of a tile: as stored, as computed, and the method's temporaries."""
     inputs = max(1, len(output.leaves))
-    return inputs * 8 + output.compute.itemsize * (inputs * (1 + TEMPORARIES) + TEMPORARIES)
+    stored = 1 if _decomposes(output) else inputs  # of whole matrices, one at a time
+    held = max((call.method.temporaries for call in output.calls), default=0)
+    return stored * 8 + output.compute.itemsize * (inputs * (1 + held) + TEMPORARIES)
+
+
+def _square_bytes(output: Output) -> int:
+    return SQUARES * 8 * min(output.spec.shape) ** 2 if _decomposes(output) else 0
+
+
+def _decomposes(output: Output) -> bool:
+    return any(call.decomposes for call in output.calls)
 
 
 def _chunk_bytes(output: Output) -> int:

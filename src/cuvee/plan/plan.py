@@ -70,6 +70,11 @@ class Output:
         return call if isinstance(call, Call) else None
 
     @cached_property
+    def calls(self) -> list[Call]:
+        """Merges in the expression, inner ones first."""
+        return _calls(self.expression)
+
+    @cached_property
     def leaves(self) -> list[Leaf]:
         """Input tensors, each once."""
         return list(dict.fromkeys(_leaves(self.expression)))
@@ -154,6 +159,10 @@ def _coarsest(node: Leaf | Call) -> str:
     if isinstance(node, Leaf):
         return "element"
     return max([node.grain(), *map(_coarsest, node.inputs())], key=GRAINS.index)
+
+
+def _calls(node: Leaf | Call) -> list[Call]:
+    return [] if isinstance(node, Leaf) else [*(call for given in node.inputs() for call in _calls(given)), node]
 
 
 def _leaves(node: Leaf | Call) -> list[Leaf]:

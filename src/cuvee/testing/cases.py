@@ -21,7 +21,7 @@ MOST = 5
 STEPS = 16
 """Numbers are drawn from so many steps a unit: their sums and products are exact, and 0, 1 and both bounds occur."""
 
-GUESSES = (0.5, 0.25, 1.0, 2.0, 5.0)
+GUESSES = (0.5, 0.25, 1.0, 2.0, 5.0, 100.0)
 """Values of a number that are tried one after another, as far as its bounds allow."""
 
 COUNTS = (1, 2, 0, 5)
@@ -89,6 +89,8 @@ def accepts(parameter: Parameter, value: Any) -> bool:
 
 def guesses(parameter: Parameter, count: int) -> list[Any]:
     """Different values that a parameter takes beside so many models, to see whether it does anything."""
+    if parameter.name == "exclude":
+        return [parameter.bounds.default, [""]]  # every name has the empty part
     if parameter.each:
         return [ramp(count), [1.0] * count, [2.0**place for place in range(count)]]
     given = [] if parameter.required else [parameter.bounds.default]
@@ -129,6 +131,14 @@ def contexts(method: Method, count: int) -> Iterator[dict[str, Any]]:
         }
         yield numbers
         yield from ({**numbers, name: choice} for name, choice in static)
+
+
+def far(method: Method, count: int) -> Iterator[dict[str, Any]]:
+    """Each number of the merge at its largest guess, which brings out what it scales."""
+    required = next(contexts(method, count))
+    for p in method.params.values():
+        if p.kind == "number" and not p.per_model and not p.each:
+            yield {**required, p.name: max(guess for guess in guesses(p, count) if guess is not None)}
 
 
 def active(method: Method, count: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from cuvee.core import CuveeError
 from cuvee.methods import Method
 from cuvee.methods._protocol import asks
-from cuvee.testing.cases import Case, cases, contexts, defaults, example, guesses, normal, tied
+from cuvee.testing.cases import Case, cases, contexts, defaults, example, far, guesses, normal, tied
 from cuvee.testing.law import assert_close, law
 
 FLOAT32_UP = (torch.float32, torch.float64)
@@ -169,6 +169,8 @@ def every_input_counts(method: Method, case: Case) -> None:
 @law(applies=lambda method: bool(method.params), draw=None)
 def every_parameter_counts(method: Method, case: Case) -> None:
     for parameter in method.params.values():
+        if parameter.kind == "list" and not guesses(parameter, len(case.models)):
+            continue
         each = parameter.per_model and len(case.models) > 1
         assert _responds(method, case, parameter.name, each=each), f"{parameter.name} is ignored"
 
@@ -183,7 +185,7 @@ def _responds(method: Method, case: Case, name: str, *, each: bool = False) -> b
     tried = guesses(method.parameter(name), spread)
     if method.parameter(name).bounds.guard:
         return len({_takes(method, case.having(**{name: value})) for value in tried}) == 2
-    for context in contexts(method, spread):
+    for context in (*contexts(method, spread), *far(method, spread)):
         found: list[Tensor] = []
         for value in tried:
             given = [[value, *tried[:1] * (spread - 1)], [*tried[:1] * (spread - 1), value]] if each else [value]

@@ -1,0 +1,1 @@
+"""Methods that reckon with the singular values and vectors of what each model changed in a matrix."""
