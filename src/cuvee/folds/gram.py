@@ -38,10 +38,12 @@ class Gram(Fold):
     def add(self, state: Any, value: Any, tile: Tile, known: Known) -> None:
         by_row, by_column = self.scope == "all rows", self.scope == "column"
         flat = [v.reshape(-1) for v in value]
-        for index, start, stop in tile.blocks():
+        for _, start, stop in tile.blocks():
             stack = torch.stack([v[start:stop].to(torch.float64) for v in flat])
             if by_row:
-                state[tile.order, index] = _by_row(stack.view(len(flat), *tile.grid.view))
+                grams = _by_row(stack.view(len(flat), *tile.grid.view))
+                first = (tile.start + start - tile.chunk * tile.grid.chunk) // tile.grid.view[-1]
+                _chunk_of(state, tile, len(flat))[first : first + len(grams)] = grams
                 continue
             gram = _by_column(stack.view(len(flat), *tile.grid.view)) if by_column else stack @ stack.T
             held = state.get((tile.order, tile.chunk))
@@ -62,6 +64,16 @@ class Gram(Fold):
     def local(self, value: Any, ask: Callable[[Callable[..., Any]], Any]) -> Tensor:
         stack = torch.stack([v.to(torch.float64) for v in value], dim=-2)  # (rows, k, columns)
         return (stack @ stack.mT).unsqueeze(1)
+
+
+def _chunk_of(state: Any, tile: Tile, count: int) -> Tensor:
+    """Room for the matrices of a chunk's rows: one tensor, as many small ones would pin the heap between tiles."""
+    key = tile.order, tile.chunk
+    if key not in state:
+        entries = min(tile.grid.chunk, tile.grid.numel - tile.chunk * tile.grid.chunk)
+        state[key] = torch.empty(entries // tile.grid.view[-1], count, count, dtype=torch.float64)
+    held: Tensor = state[key]
+    return held
 
 
 def _by_row(stack: Tensor) -> Tensor:
