@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,6 +63,12 @@ class Merges(NamedTuple):
     process: subprocess.Popen[str]
     idle: int
 
+    def answer_to(self, job: dict[str, Any]) -> tuple[str, int]:
+        """What it says once a merge is done, and the most that it held for it."""
+        self.process.stdin.write(json.dumps(job) + "\n")
+        self.process.stdin.flush()
+        return self.answer()
+
     def answer(self) -> tuple[str, int]:
         """What it says next, and the most that it held until then."""
         held = psutil.Process(self.process.pid)
@@ -71,14 +78,20 @@ class Merges(NamedTuple):
         return self.process.stdout.readline().strip(), max(peak, resident(held))
 
 
-@pytest.fixture(scope="module")
-def merges() -> Iterator[Merges]:
+@contextmanager
+def driver() -> Iterator[Merges]:
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, "-c", DRIVER], **pipes) as process:
         said, peak = Merges(process, 0).answer()
         assert said == "ready"
         yield Merges(process, peak)
         process.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def merges() -> Iterator[Merges]:
+    with driver() as found:
+        yield found
 
 
 def repeated(shape: tuple[int, int], seed: int) -> torch.Tensor:
@@ -103,9 +116,7 @@ def test_no_method_holds_more_than_the_budget(
 ) -> None:
     """One process does them all, so that memory which one of them never gave back counts against all."""
     job = {"recipe": recipe_for(method, large[0], large[1:]), "out": str(tmp_path / "out"), "memory": BUDGET}
-    merges.process.stdin.write(json.dumps(job) + "\n")
-    merges.process.stdin.flush()
-    said, peak = merges.answer()
+    said, peak = merges.answer_to(job)
     assert said == "done"
     assert peak <= merges.idle + BUDGET + NOISE / 2
 
@@ -125,17 +136,16 @@ def matrices(tmp_path_factory: pytest.TempPathFactory, write_model: Callable[...
 
 @pytest.mark.parametrize("name", [name for name in methods.names() if "exclude" in methods.get(name).params])
 def test_matrices_take_no_more_than_the_plan_says(
-    name: str, merges: Merges, matrices: list[Path], recipe_for: Callable[..., Any], tmp_path: Path
+    name: str, matrices: list[Path], recipe_for: Callable[..., Any], tmp_path: Path
 ) -> None:
     recipe = recipe_for(name, matrices[0], matrices[1:])
     plan, memory = cuvee.explain(recipe), 512 * MIB
     room = check_room(plan, memory, 1)
     job = {"recipe": recipe, "out": str(tmp_path / "out"), "memory": memory}
-    merges.process.stdin.write(json.dumps(job) + "\n")
-    merges.process.stdin.flush()
-    said, peak = merges.answer()
+    with driver() as process:
+        said, peak = process.answer_to(job)
     assert said == "done"
-    assert peak <= merges.idle + max(room.takes(output) for output in plan.outputs) + NOISE / 2
+    assert peak <= process.idle + max(room.takes(output) for output in plan.outputs) + NOISE / 2
 
 
 @pytest.fixture
