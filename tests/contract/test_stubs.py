@@ -75,7 +75,7 @@ def test_a_stub_breaks_a_law(name: str, stub: Callable[..., Tensor]) -> None:
     assert broken(cheat(methods.get(name), replaced(stub))) is not None
 
 
-PARAMETERS = [(name, parameter) for name in NAMES for parameter in methods.get(name).params]
+PARAMETERS = [(n, p.name) for n in NAMES for p in methods.get(n).params.values() if not p.bounds.guard]
 
 
 @pytest.mark.parametrize(("name", "parameter"), PARAMETERS)

@@ -158,14 +158,20 @@ def test_entry_that_is_not_finite(
     harmed = tensors(1)
     harmed[NAMES[2]][-1, -1] = bad
     sick = write_model(tmp_path / "sick", harmed)
-    recipe = recipe_for(method, folders[0], [sick, folders[2]], **({"density": 1.0} if method == "ties" else {}))
-    fails(recipe, f"{NAMES[2]}: the merge gives NaN or infinity; it comes from {sick}", "--allow-nonfinite")
+    models = [folders[2], sick] if method == "layer_swap" else [sick, folders[2]]  # which takes no middle of the first
+    recipe = recipe_for(method, folders[0], models, **({"density": 1.0} if method == "ties" else {}))
+    if (method, bad) == ("pcb", float("inf")):  # clips the largest changes of the model to the next ones
+        assert all(each.isfinite().all() for each in load_file(weights(cuvee.merge(recipe, tmp_path / "out"))).values())
+        return
+    fails(recipe, f"the merge gives NaN or infinity; it comes from {sick} ({NAMES[2]})", "--allow-nonfinite")
     merged = cuvee.merge(recipe, tmp_path / "out", allow_nonfinite=True)
     listed = json.loads((merged / "cuvee.json").read_text())["nonfinite"]
     told = {name: count for name, count in listed.items() if "/" not in name}  # side tensors are listed too
     found = {name: int((~tensor.isfinite()).sum()) for name, tensor in load_file(weights(merged)).items()}
-    assert told == {NAMES[2]: found[NAMES[2]]}
-    assert sum(found.values()) == found[NAMES[2]] > 0
+    assert told == {name: count for name, count in found.items() if count}
+    assert found[NAMES[2]]
+    if not cuvee.explain(recipe).barriers:  # a statistic of the whole model carries it to all of its tensors
+        assert told.keys() == {NAMES[2]}
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])

@@ -103,11 +103,21 @@ class Bench:
     def _culprits(self, output: Output) -> list[Leaf]:
         """Inputs that are not finite: in the tile at hand, or else anywhere, since statistics carry it to all tiles."""
         here = [leaf for leaf, (_, values) in self._held.items() if not bool(torch.isfinite(values).all())]
-        return here or [leaf for leaf in output.leaves if not self._whole_is_finite(leaf, output)]
+        whole_model = any(step.whole_model for step in output.steps)
+        return here or self._sick(output) or (self._first_sick() if whole_model else [])
 
-    def _whole_is_finite(self, leaf: Leaf, output: Output) -> bool:
-        tiles = self.tiles(output, range(len(output.grid.chunks())))
-        return all(bool(torch.isfinite(self._load(leaf, tile, 0, output.compute)).all()) for tile in tiles)
+    def _first_sick(self) -> list[Leaf]:
+        """The inputs of the first tensor that has some which are not finite: a model-wide statistic spreads them."""
+        return next((sick for output in self.plan.tensors if (sick := self._sick(output))), [])
+
+    def _sick(self, output: Output) -> list[Leaf]:
+        """Inputs of a tensor that are not finite."""
+        tiles = list(self.tiles(output, range(len(output.grid.chunks()))))
+        return [
+            leaf
+            for leaf in output.leaves
+            if not all(bool(torch.isfinite(self._load(leaf, tile, 0, output.compute)).all()) for tile in tiles)
+        ]
 
     def _load(self, leaf: Leaf, tile: Tile, slot: int, dtype: torch.dtype) -> Tensor:
         source = self.plan.checkpoints[leaf.checkpoint]

@@ -23,7 +23,7 @@ def of_matrices(deltas: Tensors, matrix: bool, weight: Tensors, epsilon: Tensor)
     grain="matrix",
     symmetric=True,
     neutral={},
-    temporaries=2,
+    temporaries=3,
 )
 def resm(
     base: Tensor,
