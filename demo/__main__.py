@@ -33,7 +33,11 @@ def run(*, every: bool) -> None:
     recipes = every_merge(base, models) if every else {merge.name: merge.recipe(base, models) for merge in MERGES}
     merges = {name: folder / "merges" / name.replace(" ", "_") for name in recipes}
     for name, recipe in recipes.items():
-        cuvee.merge(recipe, merges[name], overwrite=True)
+        try:
+            cuvee.merge(recipe, merges[name], overwrite=True)
+        except cuvee.CuveeError as error:
+            console.print(f"{name} is left out: {error}", soft_wrap=True)
+            del merges[name]
     merged = time.perf_counter()
 
     scores = score_all({"base": base, **experts, **merges}, folder, console=console)

@@ -35,7 +35,7 @@ def every_merge(base: Path, experts: Sequence[Path]) -> dict[str, Any]:
     from cuvee.recipe.template import commented
 
     found = {}
-    for name in methods.names():
+    for name in methods.for_tensors():
         method = methods.get(name)
         models = [str(expert) for expert in experts[: method.most]]
         text = commented(models, None if method.base == "ordinary" else str(base), name)
