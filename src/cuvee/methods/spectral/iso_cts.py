@@ -13,7 +13,7 @@ from cuvee.methods._spectral import EXCLUDED, OUTSIDE, common_and_own, mean
     formula="base + lambda x mean singular value x U V^T, of the sum's leading directions and each model's own",
     grain="matrix",
     symmetric=True,
-    temporaries=2,
+    temporaries=3,
 )
 def iso_cts(
     base: Tensor,

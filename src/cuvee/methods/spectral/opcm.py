@@ -32,7 +32,7 @@ def mean_length(norms: Tensors, arrived: Tensor, mean_norm: Tensor | None) -> Te
     formula="base + D x mean length of the changes / length of D; D: changes less what the merge before them uses",
     grain="matrix",
     neutral={},
-    temporaries=2,
+    temporaries=3,
     sides={"state": Side(added_in_turn, relative=True)},
     numbers={"arrived": in_all, "mean_norm": mean_length},
 )
