@@ -49,8 +49,9 @@ def histogram(keys: Tensor, shift: int, prefix: int | None, *, signed: bool = Fa
     sign, while with `signed` its bins start at -2^15.
     """
     if prefix is None:
-        first = LOWEST if signed else 0
-        return torch.bincount((keys >> shift) - first, minlength=(1 << (DIGIT - 1)) - first).numpy()
+        if signed:
+            return torch.bincount((keys >> shift).sub_(LOWEST), minlength=1 << DIGIT).numpy()
+        return torch.bincount(keys >> shift, minlength=1 << (DIGIT - 1)).numpy()
     digits = (keys[(keys >> (shift + DIGIT)) == prefix] >> shift).bitwise_and_((1 << DIGIT) - 1)
     return torch.bincount(digits, minlength=1 << DIGIT).numpy()
 
