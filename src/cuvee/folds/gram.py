@@ -42,8 +42,9 @@ class Gram(Fold):
             stack = torch.stack([v[start:stop].to(torch.float64) for v in flat])
             if by_row:
                 grams = _by_row(stack.view(len(flat), *tile.grid.view))
-                first = (tile.start + start - tile.chunk * tile.grid.chunk) // tile.grid.view[-1]
-                _chunk_of(state, tile, len(flat))[first : first + len(grams)] = grams
+                chunk, entry = divmod(tile.start + start, tile.grid.chunk)
+                first = entry // tile.grid.view[-1]
+                _chunk_of(state, tile, chunk, len(flat))[first : first + len(grams)] = grams
                 continue
             gram = _by_column(stack.view(len(flat), *tile.grid.view)) if by_column else stack @ stack.T
             held = state.get((tile.order, tile.chunk))
@@ -66,11 +67,11 @@ class Gram(Fold):
         return (stack @ stack.mT).unsqueeze(1)
 
 
-def _chunk_of(state: Any, tile: Tile, count: int) -> Tensor:
+def _chunk_of(state: Any, tile: Tile, chunk: int, count: int) -> Tensor:
     """Room for the matrices of a chunk's rows: one tensor, as many small ones would pin the heap between tiles."""
-    key = tile.order, tile.chunk
+    key = tile.order, chunk
     if key not in state:
-        entries = min(tile.grid.chunk, tile.grid.numel - tile.chunk * tile.grid.chunk)
+        entries = min(tile.grid.chunk, tile.grid.numel - chunk * tile.grid.chunk)
         state[key] = torch.empty(entries // tile.grid.view[-1], count, count, dtype=torch.float64)
     held: Tensor = state[key]
     return held
