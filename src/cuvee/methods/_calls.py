@@ -72,11 +72,11 @@ class Call:
     @property
     def decomposes(self) -> bool:
         """Whether this is a spectral method's call on a matrix."""
-        return self.matrix and "exclude" in self.params and self.method.grain(self.params) == "matrix"
+        return "exclude" in self.params and self.grain() == "matrix"
 
     def grain(self) -> str:
         grain = self.method.grain(self.facts)
-        return "element" if grain == "matrix" and "exclude" in self.params and not self.decomposes else grain
+        return "element" if grain == "matrix" and "exclude" in self.params and not self.matrix else grain
 
     def needed(self) -> list[str]:
         """Statistics that need passes over the data."""
@@ -148,7 +148,7 @@ class Evaluator:
         """Parameters as methods see them: numbers as 0-d float64 tensors, one a model where they are per model."""
         if call.path not in self._numbers:
             self._numbers[call.path] = {
-                p.argument: _number(call.params[p.argument]) if _is_numeric(p) else call.params[p.argument]
+                p.argument: as_number(call.params[p.argument]) if _is_numeric(p) else call.params[p.argument]
                 for p in call.method.params.values()
             }
         return self._numbers[call.path]
@@ -279,7 +279,8 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, Tensor) else value
 
 
-def _number(value: Any) -> Any:
+def as_number(value: Any) -> Any:
+    """A number, or a tuple of them, as methods see it: 0-d float64 tensors; None and tensors pass."""
     if isinstance(value, tuple):
-        return tuple(_number(v) for v in value)
+        return tuple(as_number(v) for v in value)
     return value if value is None or isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)

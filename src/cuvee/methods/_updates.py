@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from cuvee.core import CuveeError, Key
 from cuvee.kernels.lowrank import Product
+from cuvee.methods._calls import as_number
 from cuvee.methods._direct import check_counts, resolve
 from cuvee.methods._protocol import Method, Outline, asks
 
@@ -44,12 +42,6 @@ def apply(
     given = {"updates": tuple(updates), "target": target, "key": key, "seed": seed}
     for parameter in method.params.values():
         value = params[parameter.argument]
-        given[parameter.argument] = _number(value) if parameter.kind == "number" else value
+        given[parameter.argument] = as_number(value) if parameter.kind == "number" else value
     merged: Product = method.function(**{name: given[name] for name in asks(method.function)})  # type: ignore[assignment]
     return merged
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return tuple(_number(each) for each in value)
-    return value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)

@@ -9,11 +9,7 @@ from torch import Tensor
 
 from cuvee.folds import Sum
 from cuvee.methods import Tensors, method
-from cuvee.methods._parts import total
-
-
-def model_squares(deltas: Tensors) -> Tensors:
-    return tuple(delta.to(torch.float64).square() for delta in deltas)
+from cuvee.methods._parts import squares, total
 
 
 def update_squares(update: Tensor) -> Tensor:
@@ -28,7 +24,7 @@ def update_squares(update: Tensor) -> Tensor:
 def norm_rescale(
     base: Tensor,
     update: Tensor,
-    lengths: Annotated[Tensors, Sum(model_squares, scope="model")],
+    lengths: Annotated[Tensors, Sum(squares, scope="model")],
     length: Annotated[Tensor, Sum(update_squares, scope="model")],
 ) -> Tensor:
     """Scale the merged change to the mean length of the changes that it was made of.
