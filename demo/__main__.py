@@ -4,32 +4,38 @@ With --all: every method at its default parameters, in place of four methods wit
 """
 
 import argparse
-import os
 import sys
 import time
 
-from demo.packages import missing_packages
+import cuvee
+
+TASKS = ("newsgroups", "reuters", "tweets")
+SEED = 0
 
 
 def run(*, every: bool) -> None:
     """Run the demo, with every method or a few; what it makes is kept in the cache folder."""
     from rich.console import Console
 
-    import cuvee
-    from demo.cache import cache_folder
-    from demo.experts import cpu_seconds, make_experts
+    from cuvee.evaluate.zoo.build import build
+    from cuvee.evaluate.zoo.folders import read_manifest
+    from cuvee.evaluate.zoo.text.tasks import TASKS as ALL_TASKS
+    from cuvee.evaluate.zoo.text.zoo import text_zoo
+    from cuvee.plan.memory import default_workers
     from demo.merges import MERGES, every_merge
     from demo.scores import score_all
     from demo.table import results_table
 
     console = Console()
-    folder = cache_folder()
+    processes = default_workers()
 
     started = time.perf_counter()
-    base, experts = make_experts(folder, console=console)
+    zoo = text_zoo([task for task in ALL_TASKS if task.name in TASKS], name="demo", adapters=False)
+    folder = build(zoo, seed=SEED, processes=processes, console=console)
+    experts = {task: folder / "experts" / str(SEED) / task for task in TASKS}
     trained = time.perf_counter()
 
-    models = list(experts.values())
+    base, models = folder / "base", list(experts.values())
     recipes = every_merge(base, models) if every else {merge.name: merge.recipe(base, models) for merge in MERGES}
     merges = {name: folder / "merges" / name.replace(" ", "_") for name in recipes}
     for name, recipe in recipes.items():
@@ -40,7 +46,7 @@ def run(*, every: bool) -> None:
             del merges[name]
     merged = time.perf_counter()
 
-    scores = score_all({"base": base, **experts, **merges}, folder, console=console)
+    scores = score_all({"base": base, **experts, **merges}, folder, TASKS, processes=processes, console=console)
     scored = time.perf_counter()
 
     table = results_table(
@@ -49,7 +55,7 @@ def run(*, every: bool) -> None:
         merges={name: scores[name] for name in merges},
     )
     console.print(table)
-    spent = sum(map(cpu_seconds, experts.values()))
+    spent = sum(read_manifest(folder)["cpu_seconds"].values())
     console.print(
         f"experts {trained - started:.1f} s ({spent:.0f} CPU-seconds when they were made), "
         f"{len(merges)} merges {merged - trained:.1f} s, scores {scored - merged:.1f} s\nkept in {folder}",
@@ -62,11 +68,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument("--all", action="store_true", help="every method of the registry at its default parameters")
     options = parser.parse_args()
-    if message := missing_packages():
-        print(message, file=sys.stderr)
+    try:
+        run(every=options.all)
+    except cuvee.CuveeError as error:
+        print(error, file=sys.stderr)
         return 2
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    run(every=options.all)
     return 0
 
 

@@ -2,18 +2,21 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from rich.console import Console
 from safetensors import safe_open
+from safetensors.torch import load_file
 
-from demo import workers
-from demo.cache import publish
-from demo.encoder import load_model, load_tokenizer, predict
-from demo.experts import load_head
-from demo.tasks import TASKS
+from cuvee.evaluate.zoo.cache import publish
+from cuvee.evaluate.zoo.folders import read_task
+from cuvee.evaluate.zoo.text.encoder import embed, load_model, load_tokenizer
+from cuvee.evaluate.zoo.workers import Job, Workers
+
+BATCH = 32
 
 
 class Score(NamedTuple):
@@ -43,30 +46,44 @@ def digest(folder: Path) -> str:
     return key.hexdigest()[:16]
 
 
-def score(model_folder: Path, folder: Path, memory: Path, report: Callable[[int], None]) -> None:
+@torch.inference_mode()
+def score(model_folder: Path, folder: Path, tasks: Sequence[str], memory: Path, report: Callable[[int], None]) -> None:
     """Count the right answers of the encoder in `model_folder` on each test split and write them into `memory`.
 
-    `folder` holds the base and the heads; `report` is called with the number of tasks done.
+    `folder` holds the zoo; `report` is called with the number of tasks done.
     """
-    model, tokenizer = load_model(model_folder), load_tokenizer(folder / "base" / "encoder")
+    model, tokenizer = load_model(model_folder), load_tokenizer(folder / "base")
     scores = {}
-    for done, task in enumerate(TASKS, start=1):
-        test, labels = task.splits().test, list(task.classes)
-        rows = predict(model, tokenizer, [example.text for example in test], head=load_head(folder, task))
-        right = sum(labels[row] == example.label for row, example in zip(rows, test, strict=True))
-        scores[task.name] = Score(right, len(test))
+    for done, name in enumerate(tasks, start=1):
+        task = folder / "tasks" / name
+        head, labels = load_file(task / "head.safetensors")["head"], list(read_task(task)["classes"])
+        rows = [json.loads(line) for line in (task / "test.jsonl").read_text(encoding="utf-8").splitlines()]
+        rows.sort(key=lambda row: len(row["text"]))  # like lengths together: less padding
+        right = 0
+        for start in range(0, len(rows), BATCH):
+            batch = rows[start : start + BATCH]
+            nearest = (embed(model, tokenizer, [row["text"] for row in batch]) @ head.T).argmax(1)
+            right += sum(labels[index] == row["label"] for index, row in zip(nearest.tolist(), batch, strict=True))
+        scores[name] = Score(right, len(rows))
         report(done)
     with publish(memory) as draft:
         (draft / "scores.json").write_text(json.dumps(scores))
 
 
-def score_all(models: Mapping[str, Path], folder: Path, *, console: Console) -> dict[str, Scores]:
+def score_all(
+    models: Mapping[str, Path], folder: Path, tasks: Sequence[str], *, processes: int, console: Console
+) -> dict[str, Scores]:
     """The scores of each of `models` (name to encoder folder), by name; tensors scored before are not run again."""
     memories = {name: folder / "scores" / digest(path) for name, path in models.items()}
-    jobs = {name: (path, folder, memories[name]) for name, path in models.items() if not memories[name].exists()}
+    jobs = {
+        name: Job(score, (path, folder, tasks, memories[name]), len(tasks))
+        for name, path in models.items()
+        if not memories[name].exists()
+    }
     if jobs:
         console.print("Scoring on the test splits")
-        workers.run(score, jobs, steps=len(TASKS), console=console)
+        with Workers(processes, console) as workers:
+            workers.run(jobs)
     return {
         name: {task: Score(*pair) for task, pair in json.loads((memory / "scores.json").read_text()).items()}
         for name, memory in memories.items()

@@ -1,10 +1,11 @@
-"""The demo's data: the tab reader on a table written by hand, and what the splits promise."""
+"""The data of zoos: the tab reader on a table written by hand, and what the splits promise."""
 
 from itertools import chain
 
 import pytest
 
-from demo.data import Example, distinct, limit_classes, normalise, parse_tab, split
+from cuvee.evaluate.zoo.splits import Example, distinct, limit_classes, normalise, split
+from cuvee.evaluate.zoo.tab import parse_tab
 
 TABLE = (
     "Is retweet\tAuthor\tContent\r\n"

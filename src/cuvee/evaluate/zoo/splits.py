@@ -1,12 +1,11 @@
-"""Labelled texts: a reader of the Orange tab format, and splits that share neither a text nor a group."""
+"""Labelled texts in splits that share neither a text nor a group."""
 
-import csv
+from __future__ import annotations
+
 import random
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 
@@ -20,42 +19,6 @@ class Splits(NamedTuple):
     train: list[Example]
     validation: list[Example]
     test: list[Example]
-
-
-class Tab(NamedTuple):
-    """An Orange table: what its three header rows say, and one dictionary, column to cell, for each further row."""
-
-    types: dict[str, str]
-    flags: dict[str, str]
-    rows: list[dict[str, str]]
-
-    @property
-    def class_column(self) -> str:
-        """The name of the first column flagged ``class``."""
-        return next(name for name, flags in self.flags.items() if "class" in flags.split())
-
-
-def parse_tab(lines: Iterable[str]) -> Tab:
-    """The table in `lines`: rows of names, of types and of flags, then data; blank rows are skipped, cells stay text.
-
-    ValueError if there are fewer than three header rows or a row differs from them in length.
-    """
-    csv.field_size_limit(sys.maxsize)
-    records = [record for record in csv.reader(lines, delimiter="\t") if record]
-    if len(records) < 3:
-        raise ValueError(f"an Orange table starts with 3 header rows, this one has {len(records)} rows")
-    names, types, flags = records[:3]
-    for number, record in enumerate(records[1:], start=2):
-        if len(record) != len(names):
-            raise ValueError(f"row {number} has {len(record)} cells, the header has {len(names)}")
-    rows = [dict(zip(names, record, strict=True)) for record in records[3:]]
-    return Tab(dict(zip(names, types, strict=True)), dict(zip(names, flags, strict=True)), rows)
-
-
-def read_tab(path: Path) -> Tab:
-    """The table in the UTF-8 file at `path`, as `parse_tab` gives it."""
-    with path.open(encoding="utf-8", newline="") as lines:
-        return parse_tab(lines)
 
 
 def normalise(text: str) -> str:
@@ -86,7 +49,8 @@ def limit_classes(examples: Sequence[Example], limit: int, *, seed: int) -> list
 def split(examples: Iterable[Example], *, seed: int, train: float = 0.6, validation: float = 0.2) -> Splits:
     """Distinct `examples` in three parts, whole groups drawn with `seed` until each part has its share.
 
-    `train` and `validation` are shares of the examples, test takes the rest. ValueError if a part lacks a class.
+    `train` and `validation` are shares of the examples, test takes the rest; train may be 0. ValueError if a part that
+    has a share lacks a class.
     """
     members: dict[str, list[Example]] = {}
     for example in distinct(examples):
@@ -103,6 +67,7 @@ def split(examples: Iterable[Example], *, seed: int, train: float = 0.6, validat
         placed += len(members[group])
     classes = {example.label for group in members.values() for example in group}
     for name, part in zip(Splits._fields, splits, strict=True):
-        if missing := classes - {example.label for example in part}:
+        missing = classes - {example.label for example in part}
+        if missing and not (part is splits.train and not train):
             raise ValueError(f"the {name} split has no example of {', '.join(sorted(missing))}")
     return splits

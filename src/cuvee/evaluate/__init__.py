@@ -1,0 +1,1 @@
+"""How models are scored: tasks, metrics, and models and data to score on."""

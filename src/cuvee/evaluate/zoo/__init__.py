@@ -1,0 +1,26 @@
+"""Models and tasks that anyone can make from packages: a base, experts fine-tuned from it, data to score them on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cuvee.core import CuveeError, did_you_mean
+
+if TYPE_CHECKING:
+    from cuvee.evaluate.zoo.build import Zoo
+
+NAMES = ("text",)
+
+
+def zoo(name: str) -> Zoo:
+    """The zoo of that name. Raises CuveeError if there is none, or if a library is missing that all zoos need."""
+    if name not in NAMES:
+        raise CuveeError(f"There is no zoo {name}.{did_you_mean(name, NAMES)} There are {', '.join(NAMES)}.")
+    try:
+        import peft  # noqa: F401
+        import transformers  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise CuveeError(f"Zoos need {error.name}: pip install 'cuvee[hf]'.") from None
+    from cuvee.evaluate.zoo.text.zoo import text_zoo
+
+    return text_zoo()
