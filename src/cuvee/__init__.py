@@ -15,6 +15,8 @@ _PUBLIC = {
     "load": "cuvee.api",
     "merge": "cuvee.api",
     "explain": "cuvee.api",
+    "score": "cuvee.evaluate.score",
+    "compare": "cuvee.evaluate.compare",
     "pack": "cuvee.api",
     "unpack": "cuvee.api",
     "method": "cuvee.methods",

@@ -1,1 +1,1 @@
-"""How models are scored: tasks, metrics, and models and data to score on."""
+"""How models are scored: tasks, the store of predictions, metrics with intervals, and zoos to score on."""

@@ -1,0 +1,98 @@
+"""Rows of data files: JSON lines, CSV, numpy archives, and folders that `datasets` saved."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cuvee.core import CuveeError, did_you_mean
+
+FORMATS = ".jsonl, .csv, .npz or a folder saved by datasets"
+
+
+class Row(NamedTuple):
+    """One example as it is stored."""
+
+    place: str  # FILE:LINE
+    folder: Path  # that paths in the row are relative to
+    cells: Mapping[str, Any]
+
+    def cell(self, column: str) -> Any:
+        """Raises CuveeError with the place and the columns that there are."""
+        if self.cells.get(column) is None:
+            there = ", ".join(self.cells)
+            raise CuveeError(f"{self.place}: no {column!r}; it has {there}.{did_you_mean(column, self.cells)}")
+        return self.cells[column]
+
+    def text(self, column: str) -> str:
+        value = self.cell(column)
+        if not isinstance(value, str):
+            raise CuveeError(f"{self.place}: {column} is {value!r}, not text.")
+        return value
+
+
+def rows(path: Path) -> Iterator[Row]:
+    """All rows of a file, by its ending. Raises CuveeError that names the file and the line."""
+    if not path.exists():
+        raise CuveeError(f"{path}: no such file.")
+    if path.is_dir():
+        return _saved(path)
+    readers = {".jsonl": _json_lines, ".csv": _table, ".npz": _arrays}
+    if path.suffix not in readers:
+        raise CuveeError(f"{path}: data is {FORMATS}.")
+    return readers[path.suffix](path)
+
+
+def _json_lines(path: Path) -> Iterator[Row]:
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                cells = json.loads(line)
+            except ValueError as error:
+                raise CuveeError(f"{path}:{number}: not JSON: {error}.") from None
+            if not isinstance(cells, dict):
+                raise CuveeError(f"{path}:{number}: a line is a JSON mapping of columns to values.")
+            yield Row(f"{path}:{number}", path.parent, cells)
+
+
+def _table(path: Path) -> Iterator[Row]:
+    with path.open(encoding="utf-8", newline="") as lines:
+        reader = csv.DictReader(lines)
+        for cells in reader:
+            if None in cells:
+                raise CuveeError(f"{path}:{reader.line_num}: more cells than the header has.")
+            yield Row(f"{path}:{reader.line_num}", path.parent, cells)
+
+
+def _arrays(path: Path) -> Iterator[Row]:
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except ValueError as error:
+        raise CuveeError(f"{path}: not a numpy archive of plain arrays: {error}.") from None
+    counts = {name: len(array) for name, array in arrays.items()}
+    if len(set(counts.values())) > 1:
+        told = ", ".join(f"{count} of {name}" for name, count in counts.items())
+        raise CuveeError(f"{path}: its arrays differ in length: {told}.")
+    for index in range(min(counts.values(), default=0)):
+        cells = {name: array[index] if array.ndim > 1 else array[index].item() for name, array in arrays.items()}
+        yield Row(f"{path}[{index}]", path.parent, cells)
+
+
+def _saved(path: Path) -> Iterator[Row]:
+    try:
+        import datasets
+    except ImportError:
+        raise CuveeError(f"{path}: a folder saved by datasets needs it: pip install 'cuvee[eval]'.") from None
+    held = datasets.load_from_disk(str(path))
+    if not isinstance(held, datasets.Dataset):
+        raise CuveeError(f"{path}: holds several splits; name the folder of one, as {path.name}/{next(iter(held))}.")
+    for index, cells in enumerate(held):
+        yield Row(f"{path}[{index}]", path, cells)

@@ -1,0 +1,154 @@
+"""A checkpoint as a network that runs: transformers builds it from the config, the tensors come from the checkpoint."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+import xxhash
+from torch import Tensor
+
+from cuvee import methods
+from cuvee.core import Checkpoint, CuveeError
+from cuvee.engine.merged import Merged
+from cuvee.evaluate.task import digest
+from cuvee.plan import build
+from cuvee.recipe import Recipe
+from cuvee.store import open as store
+from cuvee.store.folder import Folder
+
+Reference = str | Path | Recipe | Checkpoint | Mapping[str, Tensor]
+"""A model: a folder, a Hub id, MODEL+LORA, PACK@TASK, a recipe or a path to one, an opened checkpoint, tensors."""
+
+ARCHITECTURES: dict[str, str] = {}
+"""`model_type` of networks that transformers lacks -> the module that registers them with its Auto classes."""
+
+PIECE = 1 << 22
+"""Entries that are hashed at once."""
+
+_VOLATILE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
+"""What a config tells of its making, not of the network."""
+
+_TOKENIZER = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "*.model", "tokenizer_config.json")
+
+
+def opened(model: Reference) -> Checkpoint:
+    """The checkpoint of a model, or of a merge that is not written. Raises CuveeError."""
+    if isinstance(model, (str, Path)) and str(model).endswith((".yaml", ".yml")):
+        model = Recipe.load(Path(model))
+    if not isinstance(model, Recipe):
+        return store.load(model)
+    if methods.get(model.merge_method).rank is not None:
+        raise CuveeError(f"{model.merge_method} merges adapters: write the adapter, then score BASE+ADAPTER.")
+    return Merged(build(model))
+
+
+class Model:
+    """A model that tasks can run, in float32 and evaluation mode. Nothing is loaded until it is used."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self.label = checkpoint.label
+        self._built: tuple[str, Any] = ("", None)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of tensors, config and tokenizer; of a merge that is not written, of its plan in place of tensors."""
+        config = {key: value for key, value in self.checkpoint.config().items() if key not in _VOLATILE}
+        return digest(_tensors(self.checkpoint), config, *_tokenizer_files(self.checkpoint.folder))
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Size of all tensors as they are stored."""
+        return sum(self.checkpoint.spec(name).nbytes for name in self.checkpoint.names())
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """Raises CuveeError where the model has none."""
+        library = transformers()
+        try:
+            return library.AutoTokenizer.from_pretrained(self.checkpoint.folder, local_files_only=True)
+        except (OSError, ValueError, TypeError) as error:
+            raise CuveeError(f"{self.label}: no tokenizer can be loaded: {str(error).splitlines()[0]}") from None
+
+    def network(self, auto: str = "AutoModel", unused: str | None = None) -> Any:
+        """The transformers module of one of its Auto classes; the last one is kept.
+
+        unused: a part whose tensors may be missing. Raises CuveeError where config and tensors do not make one.
+        """
+        if self._built[0] != auto:
+            self._built = (auto, None)  # the old one's memory is free before the new one is built
+            self._built = (auto, self._build(auto, unused))
+        return self._built[1]
+
+    def _build(self, auto: str, unused: str | None) -> Any:
+        library = transformers()
+        config = self._config(library)
+        factory = getattr(library, auto)
+        try:
+            with torch.device("meta"):
+                network = type(factory.from_config(config))
+        except ValueError:
+            raise CuveeError(f"{self.label}: a {config.model_type} cannot be had as {auto}.") from None
+        tensors = {name: self.checkpoint.read(name) for name in self.checkpoint.names()}
+        state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+        try:
+            built, told = network.from_pretrained(None, config=config, state_dict=state, output_loading_info=True)
+        except RuntimeError as error:
+            raise CuveeError(f"{self.label}: {error}") from None
+        lost = sorted(name for name in told["missing_keys"] if unused not in name.split("."))
+        if lost:
+            counted = f"{len(lost)} tensor{'s' * (len(lost) > 1)}"
+            raise CuveeError(f"{self.label}: {counted} of {network.__name__} missing, first {lost[0]}.")
+        return built.eval()
+
+    def _config(self, library: Any) -> Any:
+        told = {key: value for key, value in self.checkpoint.config().items() if key not in ("dtype", "torch_dtype")}
+        kind = told.get("model_type")
+        if kind is None:
+            raise CuveeError(f"{self.label}: its config.json names no model_type, so no network can be built.")
+        if kind in ARCHITECTURES:
+            import_module(ARCHITECTURES[kind])
+        try:
+            return library.CONFIG_MAPPING[kind].from_dict(told)
+        except KeyError:
+            raise CuveeError(f"{self.label}: transformers {library.__version__} knows no {kind!r}.") from None
+
+
+def _tensors(checkpoint: Checkpoint) -> Any:
+    """A digest of a folder's tensors, whatever files hold them; of a view of others, what it is made of."""
+    if not isinstance(checkpoint, Folder):
+        return checkpoint.identity()
+    hasher = xxhash.xxh3_128()
+    for name in sorted(checkpoint.names()):
+        spec = checkpoint.spec(name)
+        hasher.update(f"{name} {spec}\n".encode())
+        for start in range(0, spec.numel, PIECE):
+            piece = checkpoint.read(name, (start, min(start + PIECE, spec.numel)))
+            hasher.update(piece.view(torch.uint8).numpy().data)
+    return hasher.hexdigest()
+
+
+def _tokenizer_files(folder: Path | None) -> list[bytes]:
+    if folder is None:
+        return []
+    return [path.read_bytes() for pattern in _TOKENIZER for path in sorted(folder.glob(pattern))]
+
+
+def transformers() -> Any:
+    """The library, which tells nothing but errors. Raises CuveeError where it is not installed."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import transformers as library
+    except ImportError:
+        raise CuveeError("Scoring needs transformers: pip install 'cuvee[hf]'.") from None
+    logging: Any = library.utils.logging
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    return library

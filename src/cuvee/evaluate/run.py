@@ -1,0 +1,170 @@
+"""Run models on items: in this process, or in others that leave what they find in the store."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+from cuvee.core import CuveeError
+from cuvee.evaluate.models import Model, Reference, opened, transformers
+from cuvee.evaluate.store import Cost, Store
+from cuvee.evaluate.task import Item, Prediction, Task
+from cuvee.kernels.process import settled
+
+KEEP_EVERY = 2.0
+"""Seconds between visits to the store."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Items that one model has still to be run on."""
+
+    label: str
+    model: Reference
+    fingerprint: str
+    work: Sequence[tuple[Task, Sequence[Item]]]
+
+    @property
+    def items(self) -> int:
+        return sum(len(items) for _, items in self.work)
+
+
+def run(job: Job, store: Store, tell: Callable[[int], None]) -> None:
+    """Predict and keep. `tell` hears how many more items are kept. Raises CuveeError that names the model."""
+    transformers()  # importing it is not the model's cost
+    began, cpu = time.perf_counter(), time.process_time()
+    _forget_peak()
+    checkpoint = opened(job.model)
+    model = Model(checkpoint)
+    model.label = job.label
+    with settled():
+        for task, items in job.work:
+            _run_task(model, job.fingerprint, task, items, store, tell)
+    seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
+    store.add_cost(job.label, job.fingerprint, Cost(job.items, seconds, cpu_seconds, _peak(), model.nbytes))
+
+
+def _run_task(
+    model: Model, fingerprint: str, task: Task, items: Sequence[Item], store: Store, tell: Callable[[int], None]
+) -> None:
+    waiting: list[tuple[Item, Prediction]] = []
+    kept = time.monotonic()
+    for index, prediction in task.predict(model, items):
+        waiting.append((items[index], prediction))
+        if time.monotonic() - kept > KEEP_EVERY:
+            store.add(task, fingerprint, waiting)
+            tell(len(waiting))
+            waiting, kept = [], time.monotonic()
+    store.add(task, fingerprint, waiting)
+    tell(len(waiting))
+
+
+def run_all(jobs: Sequence[Job], store: Store, processes: int, tell: Callable[[int], None]) -> None:
+    """Run all jobs, in up to `processes` other processes. Raises the first CuveeError; what is kept stays."""
+    if processes == 1:
+        for job in jobs:
+            run(job, store, tell)
+        return
+    waiting = list(reversed(jobs))
+    workers = [_Worker(store) for _ in range(min(processes, len(jobs)))]
+    try:
+        busy = {worker.connection: worker for worker in workers}
+        for worker in workers:
+            worker.send(waiting.pop())
+        while busy:
+            for connection in wait(list(busy)):
+                assert isinstance(connection, Connection)
+                done = busy[connection].receive(tell)
+                if done and waiting:
+                    busy[connection].send(waiting.pop())
+                elif done:
+                    del busy[connection]
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+class _Worker:
+    """A process that runs jobs, started so that no script of the caller's is imported again."""
+
+    def __init__(self, store: Store) -> None:
+        self.connection, theirs = Pipe()
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            "OMP_NUM_THREADS": "1",
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "TOKENIZERS_PARALLELISM": "false",
+        }
+        command = [sys.executable, "-m", __name__, str(theirs.fileno()), str(store.folder)]
+        self.process = subprocess.Popen(
+            command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL, start_new_session=True
+        )
+        theirs.close()
+
+    def send(self, job: Job) -> None:
+        with suppress(BrokenPipeError):  # it died: `receive` tells
+            self.connection.send_bytes(pickle.dumps(job))
+
+    def receive(self, tell: Callable[[int], None]) -> bool:
+        """Whether the job is done. Raises CuveeError of the job, or where the process died."""
+        try:
+            message: int | str | None = pickle.loads(self.connection.recv_bytes())
+        except (EOFError, ConnectionResetError):
+            code = self.process.wait()
+            raise CuveeError(
+                f"A scoring process died (exit status {code}). The same command goes on from here."
+            ) from None
+        if isinstance(message, str):
+            raise CuveeError(message)
+        if message is not None:
+            tell(message)
+        return message is None
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.connection.close()
+
+
+def _serve(fd: int, folder: Path) -> None:
+    connection, store = Connection(fd), Store(folder)
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            job: Job = pickle.loads(connection.recv_bytes())
+            try:
+                run(job, store, lambda count: connection.send_bytes(pickle.dumps(count)))
+                message = None
+            except CuveeError as error:
+                message = str(error)
+            connection.send_bytes(pickle.dumps(message))
+
+
+def _forget_peak() -> None:
+    """Let the kernel count this process's largest size anew, where it can."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak() -> int:
+    """Largest size of this process, in bytes."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]), Path(sys.argv[2]))

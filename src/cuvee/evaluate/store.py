@@ -1,0 +1,110 @@
+"""Predictions on disk: what was scored once is not scored again, and can be read by people.
+
+    STORE/KIND-TASK/MODEL.jsonl     a line for each item
+    STORE/KIND-TASK/task.json       what the task was called
+    STORE/costs/MODEL.jsonl         a line for each run that scored the model
+
+TASK and MODEL are fingerprints. Several processes may write at once: lines are appended whole, under a lock.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from cuvee.evaluate.cache import cache_folder
+from cuvee.evaluate.task import Item, Prediction, Task
+
+SHOWN = 120
+"""Characters of an item that its line repeats, for people."""
+
+_FIELDS = {field.name for field in fields(Prediction)}
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What scoring a model took, of all runs that kept predictions of it together."""
+
+    items: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_bytes: int = 0  # most memory of any of the processes
+    model_bytes: int = 0  # tensors as they are stored
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.items + other.items,
+            self.seconds + other.seconds,
+            self.cpu_seconds + other.cpu_seconds,
+            max(self.peak_bytes, other.peak_bytes),
+            max(self.model_bytes, other.model_bytes),
+        )
+
+
+class Store:
+    """A folder of predictions."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """folder: by default `predictions` in the user's cache."""
+        self.folder = folder or cache_folder() / "predictions"
+
+    def read(self, task: Task, model: str) -> dict[str, Prediction]:
+        """All predictions of a model, by the id of the item."""
+        lines = _lines(self._file(task, model))
+        return {line["item"]: Prediction(**{k: v for k, v in line.items() if k in _FIELDS}) for line in lines}
+
+    def add(self, task: Task, model: str, found: Iterable[tuple[Item, Prediction]]) -> None:
+        """Keep predictions of a model."""
+        file = self._file(task, model)
+        if not (told := file.parent / "task.json").exists():
+            _append(told, [{"name": task.name, "kind": task.kind, "unit": task.unit}])
+        _append(file, [_line(item, prediction) for item, prediction in found])
+
+    def cost(self, model: str) -> Cost:
+        """Of all runs together."""
+        costs = ({k: v for k, v in line.items() if k != "model"} for line in _lines(self._costs(model)))
+        return sum((Cost(**each) for each in costs), Cost())
+
+    def add_cost(self, label: str, model: str, cost: Cost) -> None:
+        _append(self._costs(model), [{"model": label, **asdict(cost)}])
+
+    def _file(self, task: Task, model: str) -> Path:
+        return self.folder / f"{task.kind}-{task.fingerprint}" / f"{model}.jsonl"
+
+    def _costs(self, model: str) -> Path:
+        return self.folder / "costs" / f"{model}.jsonl"
+
+
+def _line(item: Item, prediction: Prediction) -> dict[str, Any]:
+    told = {key: value for key, value in asdict(prediction).items() if value is not None}
+    answer = {} if item.answer is None else {"answer": item.answer}
+    return {"item": item.id, "shown": item.shown[:SHOWN], **answer, **told}
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
+    """Whole lines only: a process may have died while it wrote the last."""
+    if not file.exists():
+        return []
+    found = []
+    for line in file.read_text(encoding="utf-8").split("\n"):
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found
+
+
+def _append(file: Path, values: Iterable[Mapping[str, Any]]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
+    with file.open("ab+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        size = held.seek(0, os.SEEK_END)
+        if size and os.pread(held.fileno(), 1, size - 1) != b"\n":
+            text = "\n" + text  # after a line that was cut short
+        held.write(text.encode())

@@ -1,0 +1,131 @@
+"""One line for each model: what its scores on all tasks say together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from cuvee.evaluate.metrics import (
+    Estimate,
+    Numbers,
+    backward_transfer,
+    estimate,
+    flips,
+    forgetting,
+    gap_closed,
+    normalised,
+    oriented,
+)
+from cuvee.evaluate.scores import REPLICATES, ScoredTask, Scores
+
+
+class Summary(NamedTuple):
+    """Means over tasks, with intervals; None where there is nothing to compute it from."""
+
+    mean: Estimate | None  # of the scores, where all have one unit
+    normalised: Estimate | None  # share of the expert's score, on tasks that have an expert
+    gap_closed: Estimate | None  # from the base, 0, to the expert, 1
+    worst: Estimate | None  # the least normalised score
+    worst_task: str | None
+    generalisation: Estimate | None  # share of the base's score, on tasks that have no expert
+    negative_flips: Estimate | None  # items that the base answers better
+    positive_flips: Estimate | None  # items that the base answers worse
+
+
+def summarise(scores: Scores, base: str | None = None, experts: Mapping[str, str] | None = None) -> dict[str, Summary]:
+    """A summary of each model. base: which of the models is it; experts: which is that of a task, by the task's name.
+
+    Raises CuveeError for names that are not in the table.
+    """
+    experts = experts or {}
+    for task, model in experts.items():
+        scores.score(model, task)
+    if base is not None and scores.tasks:
+        scores.score(base, scores.tasks[0].name)
+    return {model: _summary(scores, model, base, experts) for model in scores.models}
+
+
+def _summary(scores: Scores, model: str, base: str | None, experts: Mapping[str, str]) -> Summary:
+    own = [task for task in scores.tasks if task.name in experts]
+    held_out = [task for task in scores.tasks if task.name not in experts] if experts else []
+    found, bests = _scores(own, model), _scores(own, experts)
+    shares = normalised(found, bests, [task.higher_is_better for task in own]) if own else None
+    bases = None if base is None else _scores(own, base)
+    gaps = None if bases is None or not own else gap_closed(found, bases, bests)
+    kept = None
+    if base is not None and held_out:
+        higher = [task.higher_is_better for task in held_out]
+        kept = normalised(_scores(held_out, model), _scores(held_out, base), higher)
+    same_unit = len({task.unit for task in scores.tasks}) == 1
+    flipped = None if base is None else _flips(scores.tasks, base, model)
+    return Summary(
+        mean=_estimate(_scores(scores.tasks, model).mean(0)) if same_unit else None,
+        normalised=None if shares is None else _estimate(shares.mean(0)),
+        gap_closed=None if gaps is None else _estimate(_known_mean(gaps)),
+        worst=None if shares is None else _estimate(shares.min(0)),
+        worst_task=None if shares is None else own[int(shares[:, 0].argmin())].name,
+        generalisation=None if kept is None else _estimate(kept.mean(0)),
+        negative_flips=None if flipped is None else _estimate(flipped[0]),
+        positive_flips=None if flipped is None else _estimate(flipped[1]),
+    )
+
+
+class InSequence(NamedTuple):
+    """What learning task after task did to the earlier ones."""
+
+    forgetting: Estimate
+    backward_transfer: Estimate
+
+
+def in_sequence(scores: Scores, models: Sequence[str], tasks: Sequence[str]) -> InSequence:
+    """Of models that were merged one after the other: models[i] knows tasks[0] to tasks[i].
+
+    Raises CuveeError for names that are not in the table.
+    """
+    found = [scores.task(task) for task in tasks]
+    steps = np.stack([_scores(found, model) for model in models])
+    higher = [task.higher_is_better for task in found]
+    return InSequence(_estimate(forgetting(steps, higher)), _estimate(backward_transfer(steps, higher)))
+
+
+def _scores(tasks: Sequence[ScoredTask], model: str | Mapping[str, str]) -> Numbers:
+    """(tasks, 1 + replicates): the score first. model: the same for all, or by task."""
+    rows = []
+    for task in tasks:
+        chosen = model if isinstance(model, str) else model[task.name]
+        rows.append(np.concatenate([[task.score(chosen)], task.replicates[chosen]]))
+    return np.array(rows).reshape(len(tasks), 1 + REPLICATES)
+
+
+def _flips(tasks: Sequence[ScoredTask], base: str, model: str) -> Numbers:
+    """(negative and positive, 1 + replicates), means over tasks."""
+    found = []
+    for task in tasks:
+        columns = flipped(task, base, model)
+        both = np.stack([columns["negative"], columns["positive"]])
+        found.append(np.concatenate([both.mean(1, keepdims=True), task.resampled(both)], axis=1))
+    return np.asarray(np.mean(found, axis=0))
+
+
+def flipped(task: ScoredTask, before: str, after: str) -> dict[str, Numbers]:
+    """The columns of `flips` between two models on a task."""
+    outputs = tuple([each.output for each in task.predictions[model]] for model in (before, after))
+    return flips(item_scores(task, before), item_scores(task, after), (outputs[0], outputs[1]))
+
+
+def item_scores(task: ScoredTask, model: str) -> Numbers:
+    """Of each item by itself, more is better."""
+    return oriented(task.values(model) / task.weights(model), task.higher_is_better)
+
+
+def _known_mean(values: Numbers) -> Numbers:
+    """Over tasks, those left out where the expert is no other than the base."""
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(known, values, 0.0).sum(0) / known.sum(0))
+
+
+def _estimate(values: Numbers) -> Estimate:
+    return estimate(values[0], values[1:])
