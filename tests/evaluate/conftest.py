@@ -20,7 +20,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-WORDS = "the a red green blue car dog cat runs sleeps eats fast slow one two three".split()
+WORDS = "the a red green blue car dog cat runs sleeps eats fast slow one two three".split()  # noqa: SIM905
 LABELS = {"animal": "an animal", "thing": "a thing", "other": "something else"}
 
 

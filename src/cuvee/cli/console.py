@@ -14,6 +14,7 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import ProgressColumn
 
 LINE_EVERY = 10.0
 """Seconds between progress lines where there is no terminal."""
@@ -104,26 +105,44 @@ def duration(seconds: float) -> str:
 @contextlib.contextmanager
 def byte_progress(label: str) -> Iterator[Callable[[int, int], None] | None]:
     """A progress bar in bytes with the time left; plain lines where there is no terminal; nothing with --quiet."""
+    from rich import progress
+
+    with _progress(label, size, progress.DownloadColumn(), progress.TransferSpeedColumn()) as tell:
+        yield tell
+
+
+@contextlib.contextmanager
+def item_progress(label: str) -> Iterator[Callable[[int, int], None] | None]:
+    """The same in items."""
+    from rich import progress
+
+    with _progress(label, str, progress.MofNCompleteColumn()) as tell:
+        yield tell
+
+
+@contextlib.contextmanager
+def _progress(
+    label: str, told: Callable[[int], str], *columns: ProgressColumn
+) -> Iterator[Callable[[int, int], None] | None]:
     if settings.quiet:
         yield None
     elif stderr().is_terminal:
         from rich import progress
 
-        columns = (
+        parts = (
             progress.TextColumn("{task.description}"),
             progress.BarColumn(),
-            progress.DownloadColumn(),
-            progress.TransferSpeedColumn(),
+            *columns,
             progress.TimeRemainingColumn(),
         )
-        with progress.Progress(*columns, console=stderr(), transient=True) as bar:
+        with progress.Progress(*parts, console=stderr(), transient=True) as bar:
             task = bar.add_task(label, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
     else:
-        yield _lines(label)
+        yield _lines(label, told)
 
 
-def _lines(label: str) -> Callable[[int, int], None]:
+def _lines(label: str, told: Callable[[int], str]) -> Callable[[int, int], None]:
     began = last = time.monotonic()
 
     def tell(done: int, total: int) -> None:
@@ -132,6 +151,6 @@ def _lines(label: str) -> Callable[[int, int], None]:
         if now - last >= LINE_EVERY:
             last = now
             left = (now - began) / done * (total - done) if done else 0.0
-            say(f"{label}: {size(done)} of {size(total)}, about {duration(left)} left")
+            say(f"{label}: {told(done)} of {told(total)}, about {duration(left)} left")
 
     return tell

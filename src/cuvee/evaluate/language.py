@@ -21,6 +21,12 @@ def encode(model: Model, text: str) -> list[int]:
     return tokens
 
 
+def encode_prompt(model: Model, text: str) -> list[int]:
+    """Tokens of a text as the model's tokenizer begins one, with special tokens or without; never none."""
+    tokens: list[int] = model.tokenizer(text)["input_ids"]
+    return tokens or [opening(model)]
+
+
 def opening(model: Model) -> int:
     """The token that texts start behind: the beginning of a sequence, or else the end of one."""
     for token in (model.tokenizer.bos_token_id, model.tokenizer.eos_token_id):

@@ -10,7 +10,7 @@ from cuvee.core import CuveeError
 from cuvee.evaluate.classification import probable
 from cuvee.evaluate.data import Row
 from cuvee.evaluate.file_task import FileTask
-from cuvee.evaluate.language import encode, log_probabilities, opening
+from cuvee.evaluate.language import encode_prompt, log_probabilities
 from cuvee.evaluate.models import Model
 from cuvee.evaluate.task import Item, Prediction, digest
 
@@ -42,11 +42,11 @@ class MultipleChoice(FileTask):
         owners: list[tuple[int, int, int]] = []  # item, choice, tokens of the choice
         for index, item in enumerate(items):
             question, choices, _ = item.input
-            before = encode(model, question)
+            before = encode_prompt(model, question)
             for place, choice in enumerate(choices):
-                whole = encode(model, f"{question} {choice}")
+                whole = encode_prompt(model, f"{question} {choice}")
                 owners.append((index, place, max(1, len(whole) - len(before))))
-                sequences.append([opening(model), *whole])
+                sequences.append(whole)
         scores = [[0.0] * len(item.input[1]) for item in items]
         left = [len(each) for each in scores]
         for sequence, logs in log_probabilities(model, sequences):

@@ -1,0 +1,59 @@
+"""Tasks of EleutherAI's lm-evaluation-harness, run by it on a model of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cuvee.core import CuveeError, did_you_mean
+from cuvee.evaluate.language import AUTO
+from cuvee.evaluate.models import Model, Reference, opened
+
+BATCH = 16
+
+
+class HarnessScore(NamedTuple):
+    """One metric of one task, as lm-eval names it."""
+
+    task: str
+    metric: str
+    value: float
+    stderr: float | None
+
+
+def harness(
+    model: Reference, tasks: Sequence[str], *, limit: int | None = None, include: str | Path | None = None
+) -> list[HarnessScore]:
+    """Run tasks of lm-eval on a causal language model, written or not.
+
+    include: folder with task files of your own, in place of lm-eval's. limit: the first examples of each task. lm-eval fetches its data by
+    itself, and keeps no predictions. Raises CuveeError where lm-eval is missing or has no such task.
+    """
+    try:
+        from lm_eval import simple_evaluate
+        from lm_eval.models.huggingface import HFLM
+        from lm_eval.tasks import TaskManager
+    except ImportError:
+        raise CuveeError("Tasks of lm-eval need it: pip install 'cuvee[eval]'.") from None
+    manager = TaskManager(include_path=include and str(include), include_defaults=include is None)
+    for task in tasks:
+        if not manager.match_tasks([task]):
+            raise CuveeError(f"lm-eval has no task {task!r}.{did_you_mean(task, manager.all_tasks)}")
+    loaded = Model(opened(model))
+    runner = HFLM(pretrained=loaded.network(AUTO), tokenizer=loaded.tokenizer, batch_size=BATCH)
+    found: dict[str, Any] = simple_evaluate(
+        runner, tasks=list(tasks), limit=limit, task_manager=manager, log_samples=False
+    )
+    return [score for task, results in found["results"].items() for score in _scores(task, results)]
+
+
+def _scores(task: str, results: dict[str, Any]) -> list[HarnessScore]:
+    """lm-eval writes `metric,filter` and `metric_stderr,filter`."""
+    found = []
+    for key, value in results.items():
+        metric, _, kept = key.partition(",")
+        if isinstance(value, (int, float)) and kept and not metric.endswith("_stderr"):
+            error = results.get(f"{metric}_stderr,{kept}")
+            found.append(HarnessScore(task, metric, float(value), error if isinstance(error, float) else None))
+    return found
