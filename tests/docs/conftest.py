@@ -12,6 +12,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tests.tiny_models import write_language_model, write_language_tasks
+
 WIDTH, WORDS, LAYERS = 8, 32, 10
 BROKEN = "model.layers.1.mlp.up_proj.weight"
 
@@ -20,6 +22,12 @@ merge_method: ties
 base_model: base
 models: [math, code]
 parameters: {density: 0.3}
+"""
+LM_RECIPE = """\
+merge_method: task_arithmetic
+base_model: lm
+models: [lm-code, lm-prose]
+parameters: {weight: 0.3}
 """
 MISSPELT = """\
 merge_method: tise
@@ -109,6 +117,13 @@ def write_faulty(root: Path, math: dict[str, Tensor]) -> None:
     (root / "misspelt.yaml").write_text(MISSPELT)
 
 
+def write_models_to_score(root: Path) -> None:
+    for seed, name in enumerate(("lm", "lm-code", "lm-prose")):
+        write_language_model(root / name, seed)
+    write_language_tasks(root / "tasks")
+    (root / "merge.yaml").write_text(LM_RECIPE)
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory of a reader who tries what the pages say."""
@@ -121,7 +136,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         write_trained_adapter(tmp_path / name, seed)
     write(tmp_path / "STATISTICS", {name: torch.ones(shape[-1]) for name, shape in shapes().items()})
     write_faulty(tmp_path, math)
+    write_models_to_score(tmp_path)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUVEE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("COLUMNS", "200")
     return tmp_path

@@ -18,6 +18,7 @@ import cuvee
 from cuvee import methods
 from cuvee.cli import app as cli
 from cuvee.cli import console
+from cuvee.evaluate.files import load_tasks
 from docs._generate import methods_page
 
 from .conftest import RECIPE
@@ -62,6 +63,7 @@ def blocks(kind: str) -> list[Block]:
 
 
 RECIPES = [block for block in blocks("yaml") if "merge_method" in block.text]
+TASKS = [block for block in blocks("yaml") if re.search("^kind:", block.text, re.MULTILINE)]
 PYTHON = blocks("python")
 LINKS = [
     (page, link) for page, text in PAGES.items() for link in LINK.findall(FENCE.sub("", text)) if "://" not in link
@@ -107,6 +109,12 @@ def test_the_page_of_methods_has_each_method_with_its_parameters() -> None:
             section = page.partition(f"\n### {name}\n")[2].partition("\n### ")[0]
             assert methods.get(name).summary in section
             assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == set(methods.get(name).params)
+
+
+@pytest.mark.parametrize("block", TASKS, ids=str)
+def test_tasks_load(block: Block, tmp_path: Path) -> None:
+    (tmp_path / "task.yaml").write_text(block.text)
+    assert load_tasks(tmp_path)[0].splits
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=str)

@@ -1,21 +1,224 @@
-"""Scores of models are what transformers itself answers, and are computed once."""
+"""Models are scored from folders and from merges that are not written, and no item twice."""
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 import cuvee
+from cuvee.core import CuveeError
+from cuvee.evaluate.models import Model, opened
+from cuvee.evaluate.scores import Scores
+from cuvee.evaluate.task import Item, Prediction
 
 
-def test_smoke(zoo: Path, tmp_path: Path) -> None:
-    scores = cuvee.score(
-        [zoo / "encoder-0", zoo / "encoder-1"], [zoo / "tasks/own_head", zoo / "tasks/frozen_head"], processes=1
+def scored(models: Any, tasks: Any, **options: Any) -> Scores:
+    return cuvee.score(models, tasks, **{"processes": 1, **options})
+
+
+def recipe(zoo: Path, kind: str, **more: Any) -> dict[str, Any]:
+    return {"merge_method": "linear", "models": [str(zoo / f"{kind}-{seed}") for seed in (0, 1)], **more}
+
+
+def numbers(scores: Scores) -> list[list[tuple[Any, ...]]]:
+    """Every prediction, by task and model."""
+    return [
+        [(p.value, p.weight, p.output, p.nll) for p in predictions]
+        for task in scores.tasks
+        for predictions in task.predictions.values()
+    ]
+
+
+def test_a_merge_that_is_not_written_scores_as_the_written_one(zoo: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe(zoo, "encoder")))
+    cuvee.merge(recipe(zoo, "encoder"), tmp_path / "merged")
+    models = {"written": tmp_path / "merged", "file": tmp_path / "recipe.yaml"}
+    models["recipe"] = cuvee.Recipe.load(recipe(zoo, "encoder"))
+    tasks = [zoo / "tasks" / "own_head", zoo / "tasks" / "frozen_head"]
+    found = scored({**models, "checkpoint": cuvee.load(tmp_path / "recipe.yaml")}, tasks)
+    for task in found.tasks:
+        assert len({tuple(each) for each in task.predictions.values()}) == 1
+    assert numbers(found) != numbers(scored([zoo / "encoder-0"] * 1, tasks))
+
+
+def test_a_merge_of_bfloat16_is_scored_as_it_would_be_written(zoo: Path, tmp_path: Path) -> None:
+    told = recipe(zoo, "llama", dtype="bfloat16")
+    cuvee.merge(told, tmp_path / "merged")
+    found = scored({"written": tmp_path / "merged", "lazy": cuvee.Recipe.load(told)}, [zoo / "tasks" / "texts"])
+    assert found.tasks[0].predictions["written"] == found.tasks[0].predictions["lazy"]
+
+
+def test_an_adapter_on_a_base_is_a_model(zoo: Path, tmp_path: Path) -> None:
+    module = "base_model.model.model.layers.0.self_attn.q_proj"
+    draw = torch.Generator().manual_seed(0)
+    parts = {
+        f"{module}.lora_{side}.weight": torch.randn(shape, generator=draw)
+        for side, shape in (("A", (2, 16)), ("B", (16, 2)))
+    }
+    (tmp_path / "lora").mkdir()
+    save_file(parts, tmp_path / "lora" / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}
+    (tmp_path / "lora" / "adapter_config.json").write_text(json.dumps(config))
+    models = {"base": zoo / "llama-0", "with": f"{zoo / 'llama-0'}+{tmp_path / 'lora'}"}
+    found = scored(models, [zoo / "tasks" / "texts"]).tasks[0]
+    assert found.score("base") != found.score("with")
+
+
+def test_two_processes_find_what_one_does(zoo: Path, tmp_path: Path) -> None:
+    tasks = [zoo / "tasks" / name for name in ("texts", "colours", "words")]
+    alone = scored([zoo / "llama-0"], tasks, store=tmp_path / "one")
+    seen: list[tuple[int, int]] = []
+    together = scored(
+        [zoo / "llama-0"], tasks, store=tmp_path / "two", processes=2, progress=lambda *done: seen.append(done)
     )
-    print(scores.to_json())
-    scores = cuvee.score(
-        [zoo / "llama-0", zoo / "llama-1"],
-        [zoo / "tasks" / name for name in ("texts", "colours", "words")],
-        processes=2,
-    )
-    print(scores.to_json())
-    assert 0
+    assert numbers(alone) == numbers(together)
+    assert seen[0] == (0, 52)
+    assert seen[-1] == (52, 52)
+    cost = together.costs[str(zoo / "llama-0")]
+    assert cost.items == 52
+    assert cost.cpu_seconds > 0
+    assert cost.peak_bytes > cost.model_bytes == Model(opened(zoo / "llama-0")).nbytes
+
+
+def test_mistakes_in_other_processes_are_told_here(zoo: Path) -> None:
+    with pytest.raises(CuveeError, match=r"encoder-1: .* missing, first cls"):
+        scored([zoo / "encoder-0", zoo / "encoder-1"], [zoo / "tasks" / "texts"], processes=2)
+
+
+class Counting:
+    """A task of one's own that counts how often it is asked."""
+
+    name, kind, unit, higher_is_better, splits, fingerprint = "mine", "counting", "accuracy", True, ("test",), "0" * 32
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def items(self, split: str) -> Sequence[Item]:
+        return [Item(f"{index:04}", str(index), index) for index in range(20)]
+
+    def predict(self, model: Model, items: Sequence[Item]) -> Iterator[tuple[int, Prediction]]:
+        for index, item in enumerate(items):
+            self.asked.append(item.id)
+            yield index, Prediction(float(item.input % 2))
+
+
+def test_nothing_is_scored_twice_and_subsets_share_items(zoo: Path) -> None:
+    task = Counting()
+    few = scored([zoo / "encoder-0"], [task], limit=5)
+    assert len(task.asked) == 5
+    every = scored([zoo / "encoder-0"], [task])
+    assert len(task.asked) == len(set(task.asked)) == 20
+    assert (few.reused, every.reused) == (0, 5)
+    assert every.score(str(zoo / "encoder-0"), "mine").value == 0.5
+    scored([zoo / "encoder-0"], [task], limit=10)
+    assert len(task.asked) == 20
+    scored([zoo / "encoder-1"], [task], limit=10)
+    assert len(task.asked) == 30
+
+
+def test_what_was_found_before_a_fault_is_kept(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Counting()
+    monkeypatch.setattr("cuvee.evaluate.run.KEEP_EVERY", 0.0)
+    whole = task.predict
+
+    def broken(model: Model, items: Sequence[Item]) -> Iterator[tuple[int, Prediction]]:
+        for index, prediction in whole(model, items):
+            if index == 12:
+                raise CuveeError("the power went")
+            yield index, prediction
+
+    monkeypatch.setattr(task, "predict", broken)
+    with pytest.raises(CuveeError, match="the power went"):
+        scored([zoo / "encoder-0"], [task])
+    monkeypatch.setattr(task, "predict", whole)
+    assert scored([zoo / "encoder-0"], [task]).reused == 12
+
+
+def test_a_copy_of_a_model_is_the_same_model_and_other_tensors_config_or_words_are_not(
+    zoo: Path, tmp_path: Path
+) -> None:
+    def fingerprint(folder: Path) -> str:
+        return Model(opened(folder)).fingerprint
+
+    first = fingerprint(zoo / "llama-0")
+    copy = Path(shutil.copytree(zoo / "llama-0", tmp_path / "copy"))
+    assert fingerprint(copy) == first
+    tensors = load_file(copy / "model.safetensors")
+    (copy / "model.safetensors").unlink()
+    names = sorted(tensors)
+    files = {"model-1.safetensors": names[::2], "model-2.safetensors": names[1::2]}
+    for file, held in files.items():
+        save_file({name: tensors[name] for name in held}, copy / file)
+    index = {"weight_map": {name: file for file, held in files.items() for name in held}}
+    (copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert fingerprint(copy) == first
+    tokenizer = (copy / "tokenizer.json").read_text()
+    (copy / "tokenizer.json").write_text(tokenizer.replace("<unk>", "<who>"))
+    assert fingerprint(copy) != first
+    (copy / "tokenizer.json").write_text(tokenizer)
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 0.1}))
+    assert fingerprint(copy) != first
+    assert fingerprint(zoo / "llama-1") != first
+
+
+def test_models_are_named(zoo: Path) -> None:
+    with pytest.raises(CuveeError, match="Two models are called merge by linear: give a mapping"):
+        scored([cuvee.Recipe.load(recipe(zoo, "encoder"))] * 2, [zoo / "tasks" / "own_head"])
+    found = scored({"first": zoo / "encoder-0"}, [zoo / "tasks" / "own_head"])
+    assert found.models == ["first"]
+    with pytest.raises(CuveeError, match=r"There is no model 'frist' among the scores\. Did you mean first"):
+        found.score("frist", "own_head")
+    with pytest.raises(CuveeError, match="There is no task 'own' among the scores"):
+        found.score("first", "own")
+
+
+def test_two_tasks_of_one_name_are_refused(zoo: Path) -> None:
+    with pytest.raises(CuveeError, match="Two tasks are called texts"):
+        scored([zoo / "llama-0"], [zoo / "tasks" / "texts", zoo / "tasks" / "texts"])
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [({"model_type": None}, "names no model_type"), ({"model_type": "lama"}, "knows no 'lama'")],
+)
+def test_models_that_no_network_can_be_built_of(
+    zoo: Path, tmp_path: Path, config: dict[str, Any], message: str
+) -> None:
+    folder = Path(shutil.copytree(zoo / "llama-0", tmp_path / "copy"))
+    told = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**told, **config}))
+    with pytest.raises(CuveeError, match=message):
+        scored([folder], [zoo / "tasks" / "texts"])
+
+
+def test_a_model_without_a_tensor_or_a_tokenizer_is_refused(zoo: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(zoo / "llama-0", tmp_path / "copy"))
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(
+        CuveeError, match=r"1 tensor of LlamaForCausalLM missing, first model.layers.1.mlp.up_proj.weight"
+    ):
+        scored([folder], [zoo / "tasks" / "texts"])
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / file).unlink()
+    with pytest.raises(CuveeError, match="copy: no tokenizer can be loaded"):
+        scored([folder], [zoo / "tasks" / "texts"])
+
+
+def test_scores_are_plain_data(zoo: Path, tmp_path: Path) -> None:
+    found = scored({"a": zoo / "encoder-0"}, [zoo / "tasks" / "own_head"])
+    found.write(tmp_path / "scores.json")
+    told = json.loads((tmp_path / "scores.json").read_text())
+    row = told["models"][0]
+    assert row["scores"]["own_head"]["value"] == found.score("a", "own_head").value
+    assert set(row["scores"]["own_head"]) == {"value", "low", "high", "ece", "brier", "nll"}
+    assert row["cost"]["items"] == told["tasks"][0]["items"] == 60

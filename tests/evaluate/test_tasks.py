@@ -18,8 +18,7 @@ from cuvee.evaluate.files import load_tasks
 from cuvee.evaluate.models import Model, opened
 from cuvee.evaluate.task import Item, Prediction, Task, sample
 from cuvee.evaluate.tasks.generation import normalised
-
-from .conftest import LABELS
+from tests.tiny_models import LABELS
 
 
 def asked(zoo: Path, task: str, model: str) -> tuple[Task, list[Item], list[Prediction]]:

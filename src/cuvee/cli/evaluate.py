@@ -108,7 +108,7 @@ def _print_scores(scores: Any, summaries: Any) -> None:
     from rich.table import Table
 
     one_unit = any(each.mean for each in summaries.values())
-    headings = [f"{task.name}\n{task.unit}" for task in scores.tasks]
+    headings = [f"{task.name} ({task.unit})" for task in scores.tasks]
     table = Table("model", *headings, *(["mean"] if one_unit and len(headings) > 1 else []), box=None, pad_edge=False)
     for name in ("CPU", "memory", "size"):
         table.add_column(name, justify="right")

@@ -61,9 +61,7 @@ class Classification(FileTask):
         shape = file.header.tensors["head"][0].shape if "head" in file.header.tensors else None
         if shape is None or len(shape) != 2 or shape[0] != len(self.classes):
             told = f"{list(shape)}" if shape else "missing"
-            raise CuveeError(
-                f"{file.path}: head is {told}; it must have a row for each of {len(self.classes)} classes."
-            )
+            raise CuveeError(f"{file.path}: head is {told}; there are {len(self.classes)} classes, a row for each.")
         return normalize(file.read("head", None, None).float(), dim=-1)
 
     def order(self, model: Model) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -13,12 +14,12 @@ from pydantic import ValidationError
 
 from cuvee.core import CuveeError, did_you_mean
 from cuvee.evaluate import tasks
-from cuvee.evaluate.cache import cache_folder
 from cuvee.evaluate.file_task import FileTask
+from cuvee.evaluate.zoo import folders
 from cuvee.recipe.faults import Fault, RecipeError, dotted
 from cuvee.recipe.marks import Document, parse
 
-TASK, ZOO = "task.yaml", "zoo.yaml"
+TASK = "task.yaml"
 
 
 @cache
@@ -49,26 +50,19 @@ def _files(reference: str) -> list[Path]:
         return _inside(path)
     if matches := sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor)))) if path.name else []:
         return [file for match in matches for file in _files(str(match))]
-    zoos = {each.parent.parent.name: each.parent for each in sorted(cache_folder().glob(f"zoo/*/*/{ZOO}"), key=_age)}
-    if reference in zoos:
-        return _inside(zoos[reference])
-    built = f" Zoos that are built: {', '.join(sorted(zoos))}." if zoos else ""
-    raise CuveeError(
-        f"{reference}: no such task, and no zoo of that name is built.{did_you_mean(reference, zoos)}{built}"
-    )
-
-
-def _age(zoo: Path) -> float:
-    return zoo.stat().st_mtime
+    try:
+        return _inside(folders.find(reference))
+    except CuveeError as error:
+        raise CuveeError(f"{reference}: no such task. {error}") from None
 
 
 def _inside(folder: Path) -> list[Path]:
     """The task files of a folder: its own, a zoo's in the zoo's order, or those of the folders in it."""
     if (folder / TASK).is_file():
         return [folder / TASK]
-    if (folder / ZOO).is_file():
-        told = parse((folder / ZOO).read_text(encoding="utf-8"), str(folder / ZOO))[0].data
-        return [folder / "tasks" / name / TASK for name in [*told["tasks"], *told.get("held_out", [])]]
+    if (folder / folders.MANIFEST).is_file():
+        told = folders.read_manifest(folder)
+        return [folder / "tasks" / name / TASK for name in [*told["tasks"], *told["held_out"]]]
     if found := sorted(folder.glob(f"*/{TASK}")):
         return found
     raise CuveeError(f"{folder}: has no {TASK}, and no folder in it has one.")
@@ -84,33 +78,37 @@ def _read(file: Path) -> list[FileTask]:
 
 def _task(document: Document, file: Path) -> FileTask:
     """Raises RecipeError with each fault and its line."""
-    told = document.data
-    kind = told.get("kind") if isinstance(told, Mapping) else None
-    if kind not in kinds():
-        known = f"kind is one of {', '.join(kinds())}.{did_you_mean(str(kind), kinds())}"
-        faults = [Fault(("kind",) if kind else (), known)]
-    else:
+    told = document.data if isinstance(document.data, Mapping) else {}
+    faults = list(document.faults)
+    kind = kinds().get(told.get("kind", ""))
+    if kind is None:
+        meant = did_you_mean(str(told.get("kind")), kinds())
+        faults.append(Fault(("kind",), f"kind is one of {', '.join(kinds())}.{meant}"))
+    elif "folder" in told:
+        faults.append(Fault(("folder",), "Unknown key 'folder': data is relative to this file.", at_key=True))
+    elif not faults:
         try:
-            return kinds()[kind](**told, folder=file.parent)
+            return kind(**told, folder=file.parent)
         except ValidationError as error:
-            faults = [_fault(each, kinds()[kind]) for each in error.errors()]
-        except TypeError:
-            faults = [Fault(("folder",), "Unknown key 'folder': data is relative to this file.")]
-    raise RecipeError([*document.faults, *(_marked(fault, document) for fault in faults)])
+            faults += [_fault(each, kind) for each in error.errors()]
+    raise RecipeError(_marked(fault, document) for fault in faults)
 
 
 def _fault(error: Any, kind: type[FileTask]) -> Fault:
     path = tuple(error["loc"])
     if error["type"] == "extra_forbidden":
         known = [name for name in kind.model_fields if name != "folder"]
-        return Fault(path, f"Unknown key {dotted(path)!r} of {kind.__name__}.{did_you_mean(str(path[-1]), known)}")
-    if error["type"] == "missing":
-        return Fault(path, f"{path[-1]} is missing.")
-    return Fault(path, f"{error['msg'].removeprefix('Value error, ')}.")
+        told = f"Unknown key {dotted(path)!r} of {kind.__name__}.{did_you_mean(str(path[-1]), known)}"
+        return Fault(path, told, at_key=True)
+    return Fault(path, f"{path[-1]} is missing." if error["type"] == "missing" else f"{error['msg']}.")
 
 
 def _marked(fault: Fault, document: Document) -> Fault:
+    """The mark of the key, or of the nearest value around it."""
+    if fault.mark:
+        return fault
     inner = fault.path
     while inner and inner not in document.values:
         inner = inner[:-1]
-    return Fault(fault.path, fault.message, mark=document.values.get(inner))
+    marks = document.keys if fault.at_key else document.values
+    return replace(fault, mark=marks.get(inner, document.values.get(inner)))

@@ -27,8 +27,9 @@ def harness(
 ) -> list[HarnessScore]:
     """Run tasks of lm-eval on a causal language model, written or not.
 
-    include: folder with task files of your own, in place of lm-eval's. limit: the first examples of each task. lm-eval fetches its data by
-    itself, and keeps no predictions. Raises CuveeError where lm-eval is missing or has no such task.
+    include: folder with task files of your own, in place of lm-eval's. limit: the first examples of each task. lm-eval
+    fetches its data by itself, and keeps no predictions. Raises CuveeError where lm-eval is missing or has no such
+    task.
     """
     try:
         from lm_eval import simple_evaluate

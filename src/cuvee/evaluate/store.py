@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from cuvee.evaluate.cache import cache_folder
 from cuvee.evaluate.task import Item, Prediction, Task
+from cuvee.evaluate.zoo.cache import cache_folder
 
 SHOWN = 120
 """Characters of an item that its line repeats, for people."""

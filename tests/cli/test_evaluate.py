@@ -1,0 +1,83 @@
+"""`cuvee evaluate` and `cuvee compare` as a person calls them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cuvee.core import CuveeError
+from tests.tiny_models import write_language_model, write_language_tasks
+
+from .conftest import Said
+
+
+@pytest.fixture(autouse=True)
+def models(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """lm-0, lm-1, lm-2, a recipe that merges two of them, and tasks."""
+    monkeypatch.setenv("CUVEE_CACHE", str(here / "cache"))
+    for seed in range(3):
+        write_language_model(here / f"lm-{seed}", seed)
+    write_language_tasks(here / "tasks")
+    (here / "merge.yaml").write_text("merge_method: linear\nmodels: [lm-1, lm-2]\n")
+
+
+def test_a_table_of_models_and_tasks(cuvee: Callable[..., Said]) -> None:
+    said = cuvee("evaluate", "lm-0", "merge.yaml", "-t", "tasks", "--processes", 1)
+    assert said.code == 0
+    lines = said.out.splitlines()
+    assert all(name in lines[0] for name in ("colours", "texts", "words", "CPU", "memory", "size"))
+    assert [line.split()[0] for line in lines[1:]] == ["lm-0", "merge.yaml"]
+    again = cuvee("evaluate", "lm-0", "merge.yaml", "-t", "tasks", "--processes", 1)
+    assert again.out == said.out
+    assert "104 predictions were known before" in again.err
+
+
+def test_base_and_experts_give_a_summary(cuvee: Callable[..., Said]) -> None:
+    options = ("-t", "tasks", "-b", "lm-0", "-e", "texts=lm-1", "--processes", 1)
+    said = cuvee("evaluate", "merge.yaml", *options)
+    summary = said.out.split("\n\n")[1].splitlines()
+    assert all(name in summary[0] for name in ("normalised", "gap closed", "worst", "generalisation", "negative flips"))
+    assert summary[1].startswith("lm-0")
+    assert "0.0 [0.0, 0.0]" in summary[1]
+    assert "100.0 [100.0, 100.0] 100.0 [100.0, 100.0]" in " ".join(summary[2].split())
+    told = json.loads(cuvee("evaluate", "merge.yaml", *options, "--json", "-").out)
+    rows = {row["model"]: row for row in told["models"]}
+    assert rows["lm-1"]["summary"]["gap_closed"]["value"] == 1
+    assert set(rows) == {"lm-0", "lm-1", "merge.yaml"}
+
+
+def test_a_comparison_shows_items_that_flip(cuvee: Callable[..., Said], here: Path) -> None:
+    said = cuvee("compare", "lm-0", "lm-1", "merge.yaml", "-t", "tasks/colours", "--processes", 1, "--examples", 1)
+    assert said.out.count("A = lm-0, B = ") == 2
+    assert "colours, worse: " in said.out
+    assert "is right; A says" in said.out
+    done = cuvee("compare", "lm-0", "lm-1", "-t", "tasks", "--processes", 1, "--json", "told.json")
+    assert done.out == ""
+    told = json.loads((here / "told.json").read_text())
+    assert [each["task"] for each in told["after"]["lm-1"]] == ["colours", "texts", "words"]
+
+
+def test_a_store_and_a_limit_of_ones_own(cuvee: Callable[..., Said], here: Path) -> None:
+    cuvee("evaluate", "lm-0", "-t", "tasks/words", "--limit", 5, "--store", "kept", "--processes", 1)
+    lines = next((here / "kept").glob("generation-*/*.jsonl")).read_text().splitlines()
+    assert len(lines) == 5
+    assert not (here / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("evaluate", "lm-0"), "Say what to score on: --tasks FOLDER"),
+        (("compare", "lm-0", "lm-1"), "Say what to score on"),
+        (("compare", "lm-0", "-t", "tasks"), "Name two models or more"),
+        (("evaluate", "lm-0", "-t", "taks"), "taks: no such task"),
+        (("evaluate", "lm-0", "-t", "tasks", "-e", "texts"), "--expert texts: write TASK=MODEL"),
+        (("evaluate", "lm-0", "-t", "tasks", "--split", "train"), "colours has no train split; it has test"),
+    ],
+)
+def test_mistakes(cuvee: Callable[..., Said], arguments: tuple[str, ...], message: str) -> None:
+    with pytest.raises(CuveeError, match=message):
+        cuvee(*arguments)
