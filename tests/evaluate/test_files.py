@@ -157,7 +157,9 @@ def test_references_to_tasks(tmp_path: Path, cache: Path) -> None:
     (tmp_path / "tasks").rename(zoo / "tasks")
     (zoo / "zoo.yaml").write_text("name: small\ntasks: [b]\nheld_out: [a]\n")
     assert [task.name for task in load_tasks("small")] == ["b", "a"]
-    with pytest.raises(CuveeError, match=r"smal: no such task\. There is no zoo smal yet: cuvee zoo build smal\. Did you mean small"):
+    with pytest.raises(
+        CuveeError, match=r"smal: no such task\. There is no zoo smal yet: cuvee zoo build smal\. Did you mean small"
+    ):
         load_tasks("smal")
     with pytest.raises(CuveeError, match=r"has no task.yaml, and no folder in it has one"):
         load_tasks(cache)
