@@ -89,6 +89,7 @@ def test_the_fingerprint_is_of_what_decides_a_prediction(tmp_path: Path) -> None
         ("kind: text_classification", r"classes\n  classes is missing"),
         (CLASSES + "\nname: again", r"task.yaml:5:1.*\n  'name' is given twice"),
         (CLASSES + "\nfolder: here", "Unknown key 'folder'"),
+        (CLASSES + "\ncolumns: {txt: body}", r"task.yaml:5:10  columns\n  'txt' is no column .*: it needs text, label"),
     ],
 )
 def test_mistakes_in_a_task_are_told_with_their_line(tmp_path: Path, told: str, message: str) -> None:
@@ -125,7 +126,7 @@ def test_mistakes_in_data_are_told_with_their_line(tmp_path: Path, line: str, me
             "answer is 2, not an index from 0 to 1",
         ),
         ("multiple_choice", {"question": "q", "choices": ["a"], "answer": 0}, "choices is a list of two texts or more"),
-        ("perplexity", {"text": ""}, "the text is empty"),
+        ("perplexity", {"text": ""}, "text is '', not text"),
         ("generation", {"prompt": "p"}, "no 'answer'; it has prompt"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from transformers import AutoModel, AutoModelForImageClassification, ResNetConfi
 import cuvee
 from cuvee.core import CuveeError
 from cuvee.evaluate.files import load_tasks
+from cuvee.evaluate.models import ARCHITECTURES
 
 LABELS = [str(digit) for digit in range(3)]
 
@@ -94,3 +96,37 @@ def test_a_head_that_does_not_fit(folder: Path, tmp_path: Path) -> None:
     save_file({"head": torch.ones(3, 5)}, tmp_path / "head.safetensors")
     with pytest.raises(CuveeError, match=r"the head is 5 wide, the embeddings of .* 16"):
         cuvee.score([folder / "model"], [tmp_path], processes=1)
+
+
+def test_a_network_that_transformers_lacks_is_registered_when_it_is_met(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "tiny_network", "num_labels": 3}')
+    weights = torch.eye(3) * 100
+    save_file({"head.weight": weights, "head.bias": torch.zeros(3)}, tmp_path / "model.safetensors")
+    with pytest.raises(CuveeError, match="knows no 'tiny_network'"):
+        cuvee.score([tmp_path], [folder / "colour"], processes=1)
+    monkeypatch.setitem(ARCHITECTURES, "tiny_network", "tests.tiny_network")
+    found = cuvee.score({"m": tmp_path}, [folder / "colour"], processes=1).tasks[0]
+    for item, prediction in zip(found.items, found.predictions["m"], strict=True):
+        means = (item.input.mean((0, 1)) / 255 - [0.5, 0.4, 0.3]) / [0.2, 0.3, 0.4]
+        assert prediction.output == LABELS[int(means.argmax())]
+
+
+def test_own_classes_go_by_their_labels_and_must_be_as_many(folder: Path, tmp_path: Path) -> None:
+    plain = cuvee.score({"m": folder / "model"}, [folder / "colour"], processes=1).tasks[0]
+    (tmp_path / "model").mkdir()
+    for file in (folder / "model").iterdir():
+        (tmp_path / "model" / file.name).write_bytes(file.read_bytes())
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    turned = {"id2label": {"0": "2", "1": "1", "2": "0"}, "label2id": {"2": 0, "1": 1, "0": 2}}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config | turned))
+    found = cuvee.score({"m": tmp_path / "model"}, [folder / "colour"], processes=1).tasks[0]
+    expected = [{"0": "2", "1": "1", "2": "0"}[str(each.output)] for each in plain.predictions["m"]]
+    assert [each.output for each in found.predictions["m"]] == expected
+    task = (folder / "colour" / "task.yaml").read_text().replace(", '2': two", "").replace("test.npz", "two.npz")
+    (tmp_path / "task.yaml").write_text(task)
+    np.savez(tmp_path / "two.npz", image=np.zeros((2, 32, 32), np.uint8), label=np.array([0, 1]))
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CuveeError, match="m has 3 classes of its own, colour has 2: give the task a head"):
+        cuvee.score({"m": tmp_path / "model"}, [tmp_path], processes=1)

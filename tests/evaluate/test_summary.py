@@ -84,6 +84,13 @@ def test_tasks_of_two_units_have_no_mean() -> None:
     assert found.positive_flips.value == pytest.approx((0.2 + 1) / 2)
 
 
+def test_what_cannot_be_divided_by_is_not_told() -> None:
+    scores = table(task("a", {"base": share(60), "a": share(60), "m": share(70)}))
+    assert summarise(scores, "base", {"a": "a"})["m"].gap_closed is None
+    nought = table(task("a", {"base": share(0), "a": share(0), "m": share(70)}))
+    assert summarise(nought, "base", {"a": "a"})["m"].normalised is None
+
+
 def test_names_that_are_not_there() -> None:
     scores = table(task("a", {"base": share(60)}))
     with pytest.raises(CuveeError, match="There is no model 'bas'"):

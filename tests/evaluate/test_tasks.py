@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    LlamaConfig,
+)
 
 from cuvee.core import CuveeError
 from cuvee.evaluate.batches import batches
@@ -18,7 +24,7 @@ from cuvee.evaluate.files import load_tasks
 from cuvee.evaluate.models import Model, opened
 from cuvee.evaluate.task import Item, Prediction, Task, sample
 from cuvee.evaluate.tasks.generation import normalised
-from tests.tiny_models import LABELS
+from tests.tiny_models import LABELS, SHAPE
 
 
 def asked(zoo: Path, task: str, model: str) -> tuple[Task, list[Item], list[Prediction]]:
@@ -60,6 +66,21 @@ def test_a_frozen_head_takes_the_greatest_cosine_of_mean_embeddings(zoo: Path) -
         cosines = torch.cosine_similarity(hidden[None], head)
         assert prediction.output == list(LABELS)[int(cosines.argmax())]
         assert prediction.confidence == pytest.approx((20 * cosines).softmax(0).max().item(), abs=1e-5)
+
+
+@torch.inference_mode()
+def test_a_decoder_with_a_head_of_its_own(zoo: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = LlamaConfig(num_labels=3, initializer_range=0.5, **SHAPE)
+    network = AutoModelForSequenceClassification.from_config(config).eval()
+    network.save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(zoo / "llama-0")
+    tokenizer.save_pretrained(tmp_path)
+    task = load_tasks(zoo / "tasks" / "own_head")[0]
+    items = task.items("test")
+    for item, prediction in zip(items, predicted(task, Model(opened(tmp_path)), items), strict=True):
+        probabilities = network(torch.tensor([tokenizer(item.input)["input_ids"]])).logits[0].softmax(-1)
+        assert prediction.confidence == pytest.approx(probabilities.max().item(), abs=1e-5)
 
 
 @torch.inference_mode()
@@ -120,6 +141,8 @@ def test_batches_hold_each_index_once_and_one_length() -> None:
     assert sorted(index for batch in found for index in batch) == list(range(100))
     assert all(len({lengths[index] for index in batch}) == 1 for batch in found)
     assert max(map(len, found)) <= 32
+    assert [len(batch) for batch in batches([1000] * 5)] == [2, 2, 1]
+    assert [len(batch) for batch in batches([5000] * 2)] == [1, 1]
 
 
 def test_a_larger_sample_holds_a_smaller_one_whatever_the_order(zoo: Path) -> None:

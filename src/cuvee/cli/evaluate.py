@@ -19,7 +19,7 @@ StoreFolder = Annotated[
     Path | None, typer.Option("--store", help="Where predictions are kept. Default: the user's cache.")
 ]
 Processes = Annotated[int, typer.Option(min=1, help="Processes of one thread each; 1 scores in this one.")]
-AsJson = Annotated[Path | None, typer.Option("--json", help="Write it as JSON into this file; - prints it.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -46,7 +46,7 @@ def evaluate(
         str | None, typer.Option(metavar="NAME,...", help="Run these tasks of lm-eval instead, by lm-eval.")
     ] = None,
     include: Annotated[Path | None, typer.Option(help="Folder of lm-eval tasks of your own, in place of its.")] = None,
-    as_json: AsJson = None,
+    as_json: AsJson = False,
 ) -> None:
     """Score models on tasks. A recipe is scored as the merge that it describes, which need not be written.
 
@@ -63,7 +63,7 @@ def evaluate(
     from cuvee.core import CuveeError
 
     if harness is not None:
-        _harness(models, harness.split(","), include, limit, as_json)
+        _harness(models, harness.split(","), include, limit, as_json=as_json)
         return
     if not tasks:
         raise CuveeError("Say what to score on: --tasks FOLDER, or --harness NAME for tasks of lm-eval.")
@@ -77,7 +77,7 @@ def evaluate(
         facts = scores.to_json()
         for row in facts["models"]:
             row["summary"] = _plain(summaries[row["model"]])
-        _write(facts, as_json)
+        print_json(facts)
         return
     _print_scores(scores, summaries)
     if base or experts:
@@ -145,28 +145,16 @@ def _interval(found: Any, unit: str = "accuracy") -> str:
     return f"{value} [{low}, {high}]"
 
 
-def _write(facts: Any, file: Path) -> None:
-    import json
-
-    if str(file) == "-":
-        print_json(facts)
-        return
-    file.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    say(f"{file}: written")
-
-
 def _plain(summary: Any) -> dict[str, Any]:
     return {name: each._asdict() if hasattr(each, "_asdict") else each for name, each in summary._asdict().items()}
 
 
-def _harness(
-    models: list[str], names: list[str], include: Path | None, limit: int | None, as_json: Path | None
-) -> None:
+def _harness(models: list[str], names: list[str], include: Path | None, limit: int | None, *, as_json: bool) -> None:
     from cuvee.evaluate.harness import harness
 
     found = {model: harness(model, names, limit=limit, include=include) for model in models}
     if as_json:
-        _write({model: [row._asdict() for row in rows] for model, rows in found.items()}, as_json)
+        print_json({model: [row._asdict() for row in rows] for model, rows in found.items()})
         return
     from rich.table import Table
 
@@ -187,7 +175,7 @@ def compare(
     store: StoreFolder = None,
     processes: Processes = 2,
     examples: Annotated[int, typer.Option(min=0, help="Items to show of those that got worse, and of the better.")] = 3,
-    as_json: AsJson = None,
+    as_json: AsJson = False,
 ) -> None:
     """Tell what changes when a model takes the place of another: on which tasks, by chance or not, and on which items.
 
@@ -209,7 +197,7 @@ def compare(
     found = {after: compared(scores, before, after, examples=examples) for after in others}
     if as_json:
         told = {after: [each.to_json() for each in comparisons] for after, comparisons in found.items()}
-        _write({"before": before, "after": told}, as_json)
+        print_json({"before": before, "after": told})
         return
     for after, comparisons in found.items():
         put(f"A = {before}, B = {after}")

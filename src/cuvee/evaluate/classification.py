@@ -64,19 +64,20 @@ class Classification(FileTask):
             raise CuveeError(f"{file.path}: head is {told}; there are {len(self.classes)} classes, a row for each.")
         return normalize(file.read("head", None, None).float(), dim=-1)
 
-    def order(self, model: Model) -> list[int]:
-        """Which of the model's own classes each class is. Raises CuveeError where they do not fit."""
-        config = model.checkpoint.config()
-        own = config.get("label2id", {})
+    def own_logits(self, model: Model, network: Any, logits: Tensor) -> Tensor:
+        """The columns of the model's own head in the order of the classes: by their labels where it has them all.
+
+        Raises CuveeError where they do not fit.
+        """
+        own = network.config.label2id
         if set(self.classes) <= set(own):
-            return [own[label] for label in self.classes]
-        count = len(config.get("id2label", own)) or 2
-        if count != len(self.classes):
+            return logits[:, [own[label] for label in self.classes]]
+        if logits.shape[1] != len(self.classes):
             raise CuveeError(
-                f"{model.label} has {count} classes of its own, {self.name} has {len(self.classes)}: "
+                f"{model.label} has {logits.shape[1]} classes of its own, {self.name} has {len(self.classes)}: "
                 "give the task a head, or classes that are labels of the model."
             )
-        return list(range(count))
+        return logits
 
     def predictions(
         self, batch: Sequence[int], items: Sequence[Item], logits: Tensor

@@ -41,7 +41,7 @@ class Comparison:
     negative_flips: Estimate  # share of items that got worse
     positive_flips: Estimate  # share of items that got better
     answered_differently: Estimate  # share of items that are wrong and another answer than before
-    kept: float  # of the items that were right before, the share that still is; NaN where none was
+    kept: float | None  # of the items that were right before, the share that still is; None where none was
     losses: Sequence[Example]  # that got worse, the most first
     gains: Sequence[Example]
 
@@ -79,7 +79,7 @@ def _compared(scores: Scores, task: ScoredTask, before: str, after: str, example
         negative_flips=flips["negative"],
         positive_flips=flips["positive"],
         answered_differently=flips["differently"],
-        kept=float((now[was == 1] == 1).mean()) if (was == 1).any() else float("nan"),
+        kept=float((now[was == 1] == 1).mean()) if (was == 1).any() else None,
         losses=_examples(task, before, after, was - now, examples),
         gains=_examples(task, before, after, now - was, examples),
     )

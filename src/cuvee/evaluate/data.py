@@ -29,7 +29,7 @@ class Row(NamedTuple):
 
     def text(self, column: str) -> str:
         value = self.cell(column)
-        if not isinstance(value, str):
+        if not isinstance(value, str) or not value.strip():
             raise CuveeError(f"{self.place}: {column} is {value!r}, not text.")
         return value
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from cuvee.core import CuveeError
+from cuvee.core import CuveeError, did_you_mean
 from cuvee.evaluate.data import Row, rows
 from cuvee.evaluate.models import Model
 from cuvee.evaluate.task import SPLITS, Item, Prediction, digest
@@ -32,6 +32,15 @@ class FileTask(BaseModel, ABC):
     source: str = ""
     licence: str = ""
     folder: Path = Field(exclude=True)
+
+    @field_validator("columns")
+    @classmethod
+    def _known(cls, columns: Mapping[str, str]) -> Mapping[str, str]:
+        for role in columns:
+            if role not in cls.roles:
+                meant = did_you_mean(role, cls.roles)
+                raise ValueError(f"{role!r} is no column of the task: it needs {', '.join(cls.roles)}.{meant}")
+        return columns
 
     @property
     def splits(self) -> Sequence[str]:

@@ -100,7 +100,9 @@ def _fault(error: Any, kind: type[FileTask]) -> Fault:
         known = [name for name in kind.model_fields if name != "folder"]
         told = f"Unknown key {dotted(path)!r} of {kind.__name__}.{did_you_mean(str(path[-1]), known)}"
         return Fault(path, told, at_key=True)
-    return Fault(path, f"{path[-1]} is missing." if error["type"] == "missing" else f"{error['msg']}.")
+    if error["type"] == "missing":
+        return Fault(path, f"{path[-1]} is missing.")
+    return Fault(path, f"{error['msg'].removeprefix('Value error, ').rstrip('.?')}.")
 
 
 def _marked(fault: Fault, document: Document) -> Fault:

@@ -46,5 +46,6 @@ def log_probabilities(model: Model, sequences: Sequence[Sequence[int]]) -> Itera
     network = model.network(AUTO)
     for batch in batches([len(each) for each in sequences]):
         tokens = torch.tensor([sequences[index] for index in batch])
-        logs = network(input_ids=tokens).logits[:, :-1].double().log_softmax(-1)
-        yield from zip(batch, logs.gather(-1, tokens[:, 1:, None])[..., 0], strict=True)
+        logits = network(input_ids=tokens).logits[:, :-1].float()
+        chosen = logits.gather(-1, tokens[:, 1:, None])[..., 0]
+        yield from zip(batch, (chosen - logits.logsumexp(-1)).double(), strict=True)

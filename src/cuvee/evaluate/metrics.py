@@ -92,9 +92,9 @@ class Estimate(NamedTuple):
 
 
 def estimate(value: ArrayLike, replicates: ArrayLike) -> Estimate:
-    """Replicates that are NaN are left out; all are where nothing can be said."""
+    """Replicates that are not finite are left out; NaN is the interval where none is."""
     replicates = np.asarray(replicates, np.float64)
-    known = replicates[~np.isnan(replicates)]
+    known = replicates[np.isfinite(replicates)]
     if not len(known):
         return Estimate(float(value), float("nan"), float("nan"))  # type: ignore[arg-type]
     low, high = np.quantile(known, [0.025, 0.975])

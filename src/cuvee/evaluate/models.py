@@ -95,8 +95,7 @@ class Model:
                 network = type(factory.from_config(config))
         except ValueError:
             raise CuveeError(f"{self.label}: a {config.model_type} cannot be had as {auto}.") from None
-        tensors = {name: self.checkpoint.read(name) for name in self.checkpoint.names()}
-        state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+        state = {name: _in_float32(self.checkpoint.read(name)) for name in self.checkpoint.names()}
         try:
             built, told = network.from_pretrained(None, config=config, state_dict=state, output_loading_info=True)
         except RuntimeError as error:
@@ -118,6 +117,11 @@ class Model:
             return library.CONFIG_MAPPING[kind].from_dict(told)
         except KeyError:
             raise CuveeError(f"{self.label}: transformers {library.__version__} knows no {kind!r}.") from None
+
+
+def _in_float32(tensor: Tensor) -> Tensor:
+    """Integers and booleans stay."""
+    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def _tensors(checkpoint: Checkpoint) -> Any:

@@ -22,7 +22,7 @@ from cuvee.evaluate.scores import REPLICATES, ScoredTask, Scores
 
 
 class Summary(NamedTuple):
-    """Means over tasks, with intervals; None where there is nothing to compute it from."""
+    """Means over tasks, with intervals. Tasks that leave nothing to divide by are left out; None where all do."""
 
     mean: Estimate | None  # of the scores, where all have one unit
     normalised: Estimate | None  # share of the expert's score, on tasks that have an expert
@@ -62,11 +62,11 @@ def _summary(scores: Scores, model: str, base: str | None, experts: Mapping[str,
     flipped = None if base is None else _flips(scores.tasks, base, model)
     return Summary(
         mean=_estimate(_scores(scores.tasks, model).mean(0)) if same_unit else None,
-        normalised=None if shares is None else _estimate(shares.mean(0)),
+        normalised=None if shares is None else _estimate(_known_mean(shares)),
         gap_closed=None if gaps is None else _estimate(_known_mean(gaps)),
-        worst=None if shares is None else _estimate(shares.min(0)),
-        worst_task=None if shares is None else own[int(shares[:, 0].argmin())].name,
-        generalisation=None if kept is None else _estimate(kept.mean(0)),
+        worst=None if shares is None else _estimate(np.nan_to_num(shares, nan=np.inf).min(0)),
+        worst_task=None if shares is None else own[int(np.nan_to_num(shares[:, 0], nan=np.inf).argmin())].name,
+        generalisation=None if kept is None else _estimate(_known_mean(kept)),
         negative_flips=None if flipped is None else _estimate(flipped[0]),
         positive_flips=None if flipped is None else _estimate(flipped[1]),
     )
@@ -87,7 +87,8 @@ def in_sequence(scores: Scores, models: Sequence[str], tasks: Sequence[str]) -> 
     found = [scores.task(task) for task in tasks]
     steps = np.stack([_scores(found, model) for model in models])
     higher = [task.higher_is_better for task in found]
-    return InSequence(_estimate(forgetting(steps, higher)), _estimate(backward_transfer(steps, higher)))
+    lost, moved = forgetting(steps, higher), backward_transfer(steps, higher)
+    return InSequence(estimate(lost[0], lost[1:]), estimate(moved[0], moved[1:]))
 
 
 def _scores(tasks: Sequence[ScoredTask], model: str | Mapping[str, str]) -> Numbers:
@@ -121,11 +122,11 @@ def item_scores(task: ScoredTask, model: str) -> Numbers:
 
 
 def _known_mean(values: Numbers) -> Numbers:
-    """Over tasks, those left out where the expert is no other than the base."""
-    known = ~np.isnan(values)
+    """Over tasks, those left out where there is nothing to divide by."""
+    known = np.isfinite(values)
     with np.errstate(invalid="ignore"):
         return np.asarray(np.where(known, values, 0.0).sum(0) / known.sum(0))
 
 
-def _estimate(values: Numbers) -> Estimate:
-    return estimate(values[0], values[1:])
+def _estimate(values: Numbers) -> Estimate | None:
+    return estimate(values[0], values[1:]) if np.isfinite(values[0]) else None

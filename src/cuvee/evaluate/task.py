@@ -64,7 +64,7 @@ class Task(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Digest of how it scores, whatever its items: predictions are kept under it."""
+        """Digest, in hexadecimal, of how it scores, whatever its items: predictions are kept under it."""
 
     def items(self, split: str) -> Sequence[Item]:
         """All examples of a split. Raises CuveeError that names file and line."""

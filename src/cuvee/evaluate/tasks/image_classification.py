@@ -56,8 +56,8 @@ class ImageClassification(Classification):
 
     def _logits(self, model: Model, pixels: Tensor) -> Tensor:
         if self.head is None:
-            found: Tensor = model.network("AutoModelForImageClassification")(pixel_values=pixels).logits
-            return found[:, self.order(model)]
+            network = model.network("AutoModelForImageClassification")
+            return self.own_logits(model, network, network(pixel_values=pixels).logits)
         return self.logits(model, model.network()(pixel_values=pixels).pooler_output.flatten(1))
 
 

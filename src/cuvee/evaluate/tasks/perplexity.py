@@ -8,7 +8,6 @@ from math import log
 
 from pydantic import Field
 
-from cuvee.core import CuveeError
 from cuvee.evaluate.data import Row
 from cuvee.evaluate.file_task import FileTask
 from cuvee.evaluate.language import context_length, encode, log_probabilities, opening
@@ -36,8 +35,6 @@ class Perplexity(FileTask):
 
     def item(self, row: Row) -> Item:
         text = row.text(self.column("text"))
-        if not text:
-            raise CuveeError(f"{row.place}: the text is empty.")
         return Item(digest(text), text, text)
 
     def predict(self, model: Model, items: Sequence[Item]) -> Iterator[tuple[int, Prediction]]:

@@ -13,6 +13,9 @@ from cuvee.evaluate.data import Row
 from cuvee.evaluate.models import Model
 from cuvee.evaluate.task import Item, Prediction, digest
 
+NO_TOKEN = -1
+"""Decoders look for padding at the end of texts, and refuse batches when they do not know it; there is none."""
+
 
 class TextClassification(Classification):
     """The embedding is the mean of the last hidden states over all tokens."""
@@ -36,7 +39,8 @@ class TextClassification(Classification):
     def _logits(self, model: Model, tokens: Tensor) -> Tensor:
         if self.head is None:
             network = model.network("AutoModelForSequenceClassification")
-            found: Tensor = network(input_ids=tokens).logits[:, self.order(model)]
-            return found
+            if network.config.pad_token_id is None:
+                network.config.pad_token_id = NO_TOKEN
+            return self.own_logits(model, network, network(input_ids=tokens).logits)
         network = model.network("AutoModel", unused="pooler")
         return self.logits(model, network(input_ids=tokens).last_hidden_state.mean(1))
