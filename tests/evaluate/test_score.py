@@ -123,6 +123,14 @@ def test_nothing_is_scored_twice_and_subsets_share_items(zoo: Path) -> None:
     assert len(task.asked) == 30
 
 
+def test_models_of_the_same_tensors_are_run_once(zoo: Path, tmp_path: Path) -> None:
+    task = Counting()
+    copy = shutil.copytree(zoo / "encoder-0", tmp_path / "copy")
+    found = scored({"one": zoo / "encoder-0", "two": copy}, [task])
+    assert len(task.asked) == 20
+    assert found.score("one", "mine") == found.score("two", "mine")
+
+
 def test_what_was_found_before_a_fault_is_kept(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = Counting()
     monkeypatch.setattr("cuvee.evaluate.run.KEEP_EVERY", 0.0)

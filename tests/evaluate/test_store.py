@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cuvee.core import CuveeError
 from cuvee.evaluate.files import load_tasks
 from cuvee.evaluate.store import Cost, Store
 from cuvee.evaluate.task import Item, Prediction, Task
@@ -56,6 +57,12 @@ def test_writers_at_once_lose_nothing(tmp_path: Path, task: Task) -> None:
         for start in range(0, 400, 10):
             pool.submit(Store(tmp_path).add, task, "model", some(10, start))
     assert len(Store(tmp_path).read(task, "model")) == 400
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path, task: Task) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CuveeError, match=r"model.jsonl: predictions cannot be kept"):
+        Store(tmp_path / "file").add(task, "model", some(1))
 
 
 def test_costs_add_up_and_the_peak_is_the_largest(tmp_path: Path) -> None:

@@ -51,9 +51,10 @@ def opened(model: Reference) -> Checkpoint:
 class Model:
     """A model that tasks can run, in float32 and evaluation mode. Nothing is loaded until it is used."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, label: str | None = None) -> None:
+        """label: what messages call it, by default the checkpoint's."""
         self.checkpoint = checkpoint
-        self.label = checkpoint.label
+        self.label = label or checkpoint.label
         self._built: tuple[str, Any] = ("", None)
 
     @cached_property

@@ -44,9 +44,7 @@ def run(job: Job, store: Store, tell: Callable[[int], None]) -> None:
     transformers()  # importing it is not the model's cost
     began, cpu = time.perf_counter(), time.process_time()
     _forget_peak()
-    checkpoint = opened(job.model)
-    model = Model(checkpoint)
-    model.label = job.label
+    model = Model(opened(job.model), job.label)
     with settled():
         for task, items in job.work:
             _run_task(model, job.fingerprint, task, items, store, tell)

@@ -42,14 +42,18 @@ def score(
     found = _tasks(tasks)
     held = Store(None if store is None else Path(store))
     items = {task.name: sample(task.items(split), limit) for task in found}
-    checkpoints = {label: opened(model) for label, model in named.items()}
-    fingerprints = {label: Model(checkpoint).fingerprint for label, checkpoint in checkpoints.items()}
-    travels = all(map(_travels, named.values(), checkpoints.values())) and not any(map(_is_of_script, found))
-    processes = processes if travels else 1
-    jobs = []
+    travels = not any(map(_is_of_script, found))
+    fingerprints = {}
     for label, model in named.items():
-        work = [(task, _missing(task, items[task.name], held, fingerprints[label])) for task in found]
-        jobs += _jobs(label, model, fingerprints[label], work, max(1, processes // len(named)))
+        checkpoint = opened(model)
+        fingerprints[label] = Model(checkpoint, label).fingerprint
+        travels = travels and _travels(model, checkpoint)
+    processes = processes if travels else 1
+    different = {fingerprint: label for label, fingerprint in fingerprints.items()}
+    jobs = []
+    for fingerprint, label in different.items():
+        work = [(task, _missing(task, items[task.name], held, fingerprint)) for task in found]
+        jobs += _jobs(label, named[label], fingerprint, work, max(1, processes // len(different)))
     total, done = sum(job.items for job in jobs), 0
 
     def tell(count: int) -> None:

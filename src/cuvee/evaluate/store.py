@@ -12,11 +12,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from cuvee.core import CuveeError
 from cuvee.evaluate.task import Item, Prediction, Task
 from cuvee.evaluate.zoo.cache import cache_folder
 
@@ -59,11 +61,14 @@ class Store:
         return {line["item"]: Prediction(**{k: v for k, v in line.items() if k in _FIELDS}) for line in lines}
 
     def add(self, task: Task, model: str, found: Iterable[tuple[Item, Prediction]]) -> None:
-        """Keep predictions of a model."""
+        """Keep predictions of a model. Raises CuveeError where they cannot be written."""
         file = self._file(task, model)
-        if not (told := file.parent / "task.json").exists():
-            _append(told, [{"name": task.name, "kind": task.kind, "unit": task.unit}])
-        _append(file, [_line(item, prediction) for item, prediction in found])
+        with _written(file):
+            if not (told := file.parent / "task.json").exists():
+                draft = told.with_suffix(f".{os.getpid()}")
+                draft.write_text(json.dumps({"name": task.name, "kind": task.kind, "unit": task.unit}) + "\n")
+                draft.replace(told)
+            _append(file, [_line(item, prediction) for item, prediction in found])
 
     def cost(self, model: str) -> Cost:
         """Of all runs together."""
@@ -71,7 +76,8 @@ class Store:
         return sum((Cost(**each) for each in costs), Cost())
 
     def add_cost(self, label: str, model: str, cost: Cost) -> None:
-        _append(self._costs(model), [{"model": label, **asdict(cost)}])
+        with _written(self._costs(model)) as file:
+            _append(file, [{"model": label, **asdict(cost)}])
 
     def _file(self, task: Task, model: str) -> Path:
         return self.folder / f"{task.kind}-{task.fingerprint}" / f"{model}.jsonl"
@@ -99,8 +105,18 @@ def _lines(file: Path) -> list[dict[str, Any]]:
     return found
 
 
+@contextmanager
+def _written(file: Path) -> Iterator[Path]:
+    """A file whose folder exists. Raises CuveeError where it cannot be written."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        yield file
+    except OSError as error:
+        raise CuveeError(f"{file}: predictions cannot be kept: {error.strerror}.") from None
+
+
 def _append(file: Path, values: Iterable[Mapping[str, Any]]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
+    """Lines at the end of a file, whole, whoever else writes."""
     text = "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
     with file.open("ab+") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
