@@ -80,6 +80,7 @@ def test_wrong_to_otherwise_wrong_counts_as_answered_differently_only() -> None:
     found = flips([0, 0, 1, 1], [0, 0, 0, 1], (["a", "a", "c", "c"], ["b", "a", "d", "c"]))
     assert found["differently"].tolist() == [1, 0, 1, 0]
     assert found["negative"].tolist() == [0, 0, 1, 0]
+    assert found["unchanged"].tolist() == [0, 1, 0, 1]
 
 
 def test_flips_of_a_continuous_score_follow_its_direction() -> None:

@@ -87,6 +87,17 @@ def test_two_processes_find_what_one_does(zoo: Path, tmp_path: Path) -> None:
     assert cost.peak_bytes > cost.model_bytes == Model(opened(zoo / "llama-0")).nbytes
 
 
+def test_recipes_travel_to_other_processes_with_the_place_that_they_start_from(zoo: Path, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    for seed in (0, 1):
+        (tmp_path / "here" / f"llama-{seed}").symlink_to(zoo / f"llama-{seed}")
+    file = tmp_path / "here" / "recipe.yaml"
+    file.write_text("merge_method: linear\nmodels: [llama-0, llama-1]\n")
+    recipes = {"file": file, "object": cuvee.Recipe.load(file)}
+    found = scored(recipes, [zoo / "tasks" / "words"], processes=2).tasks[0]
+    assert found.predictions["file"] == found.predictions["object"]
+
+
 def test_mistakes_in_other_processes_are_told_here(zoo: Path) -> None:
     with pytest.raises(CuveeError, match=r"encoder-\d: .* missing, first cls"):
         scored([zoo / "encoder-0", zoo / "encoder-1"], [zoo / "tasks" / "texts"], processes=2)

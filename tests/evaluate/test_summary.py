@@ -134,8 +134,15 @@ def test_a_model_compared_with_itself_does_not_differ() -> None:
     ) + compare(table(task("t", {"m": random}, "bits per byte")), "m", "m"):
         assert each.difference == (0, 0, 0)
         assert each.negative_flips == each.positive_flips == (0, 0, 0)
+        assert each.unchanged == (1, 1, 1)
         assert each.p_value == 1
         assert not each.losses
+
+
+def test_mean_gain_and_loss_of_a_continuous_score() -> None:
+    found = compare(table(task("t", {"m": [1, 1, 1, 1], "n": [2, 1.5, 0.8, 1]}, "bits per byte")), "m", "n")[0]
+    assert (found.negative_flips.value, found.positive_flips.value) == (0.5, 0.25)
+    assert (found.mean_loss, found.mean_gain) == (pytest.approx(0.75), pytest.approx(0.2))
 
 
 def test_a_comparison_is_paired() -> None:

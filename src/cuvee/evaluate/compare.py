@@ -41,6 +41,9 @@ class Comparison:
     negative_flips: Estimate  # share of items that got worse
     positive_flips: Estimate  # share of items that got better
     answered_differently: Estimate  # share of items that are wrong and another answer than before
+    unchanged: Estimate  # share of items with the answer of before
+    mean_loss: float  # of the items that got worse, in the unit, 0 where none did
+    mean_gain: float  # of the items that got better
     kept: float | None  # of the items that were right before, the share that still is; None where none was
     losses: Sequence[Example]  # that got worse, the most first
     gains: Sequence[Example]
@@ -79,10 +82,18 @@ def _compared(scores: Scores, task: ScoredTask, before: str, after: str, example
         negative_flips=flips["negative"],
         positive_flips=flips["positive"],
         answered_differently=flips["differently"],
+        unchanged=flips["unchanged"],
+        mean_loss=_mean(was - now),
+        mean_gain=_mean(now - was),
         kept=float((now[was == 1] == 1).mean()) if (was == 1).any() else None,
         losses=_examples(task, before, after, was - now, examples),
         gains=_examples(task, before, after, now - was, examples),
     )
+
+
+def _mean(change: Numbers) -> float:
+    """Of the positive ones."""
+    return float(change[change > 0].mean()) if (change > 0).any() else 0.0
 
 
 def _examples(task: ScoredTask, before: str, after: str, change: Numbers, count: int) -> list[Example]:

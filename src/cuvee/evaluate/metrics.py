@@ -57,11 +57,13 @@ def flips(
     """Which items another model answers otherwise, as columns of 0 and 1; means are rates (2407.09435, section 3).
 
     before, after: scores of the same items, more is better. outputs: what the models answered. `negative` and
-    `positive` count NFR and PFR; `differently` is wrong and not the answer of before (NFR of multiple choice).
+    `positive` count NFR and PFR; `differently` is wrong and not the answer of before (NFR of multiple choice);
+    `unchanged` is the answer of before, right or wrong: the locality of an edit (2305.13172).
     """
     change = np.asarray(after, np.float64) - np.asarray(before, np.float64)
-    other = np.array([a != b for a, b in zip(*outputs, strict=True)]) & (np.asarray(after) < 1)
-    named = {"negative": change < 0, "positive": change > 0, "differently": other}
+    same = np.array([a == b for a, b in zip(*outputs, strict=True)])
+    other = ~same & (np.asarray(after) < 1)
+    named = {"negative": change < 0, "positive": change > 0, "differently": other, "unchanged": same}
     return {name: column.astype(np.float64) for name, column in named.items()}
 
 

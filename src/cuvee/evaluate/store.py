@@ -13,7 +13,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -64,10 +64,8 @@ class Store:
         """Keep predictions of a model. Raises CuveeError where they cannot be written."""
         file = self._file(task, model)
         with _written(file):
-            if not (told := file.parent / "task.json").exists():
-                draft = told.with_suffix(f".{os.getpid()}")
-                draft.write_text(json.dumps({"name": task.name, "kind": task.kind, "unit": task.unit}) + "\n")
-                draft.replace(told)
+            with suppress(FileExistsError), (file.parent / "task.json").open("x") as told:
+                told.write(json.dumps({"name": task.name, "kind": task.kind, "unit": task.unit}) + "\n")
             _append(file, [_line(item, prediction) for item, prediction in found])
 
     def cost(self, model: str) -> Cost:
