@@ -71,6 +71,13 @@ def test_an_adapter_on_a_base_is_a_model(zoo: Path, tmp_path: Path) -> None:
     assert found.score("base") != found.score("with")
 
 
+def test_a_model_of_a_pack_is_a_model(zoo: Path, tmp_path: Path) -> None:
+    cuvee.pack({"one": zoo / "llama-1"}, zoo / "llama-0", tmp_path / "packed", kind="sparse", density=1.0)
+    models = {"own": zoo / "llama-1", "packed": f"{tmp_path / 'packed'}@one"}
+    found = scored(models, [zoo / "tasks" / "texts"]).tasks[0]
+    assert found.predictions["own"] == found.predictions["packed"]
+
+
 def test_two_processes_find_what_one_does(zoo: Path, tmp_path: Path) -> None:
     tasks = [zoo / "tasks" / name for name in ("texts", "colours", "words")]
     alone = scored([zoo / "llama-0"], tasks, store=tmp_path / "one")

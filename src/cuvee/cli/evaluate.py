@@ -76,7 +76,7 @@ def evaluate(
     if as_json:
         facts = scores.to_json()
         for row in facts["models"]:
-            row["summary"] = _plain(summaries[row["model"]])
+            row["summary"] = summaries[row["model"]].to_json()
         print_json(facts)
         return
     _print_scores(scores, summaries)
@@ -143,10 +143,6 @@ def _interval(found: Any, unit: str = "accuracy") -> str:
     digits, times = (3, 1) if unit == "bits per byte" else (1, 100)
     value, low, high = (f"{times * each:.{digits}f}" for each in found)
     return f"{value} [{low}, {high}]"
-
-
-def _plain(summary: Any) -> dict[str, Any]:
-    return {name: each._asdict() if hasattr(each, "_asdict") else each for name, each in summary._asdict().items()}
 
 
 def _harness(models: list[str], names: list[str], include: Path | None, limit: int | None, *, as_json: bool) -> None:

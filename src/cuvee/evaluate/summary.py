@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,6 +33,11 @@ class Summary(NamedTuple):
     negative_flips: Estimate | None  # items that the base answers better
     positive_flips: Estimate | None  # items that the base answers worse
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        found = self._asdict()
+        return {name: each._asdict() if isinstance(each, Estimate) else each for name, each in found.items()}
+
 
 def summarise(scores: Scores, base: str | None = None, experts: Mapping[str, str] | None = None) -> dict[str, Summary]:
     """A summary of each model. base: which of the models is it; experts: which is that of a task, by the task's name.
@@ -51,24 +56,20 @@ def _summary(scores: Scores, model: str, base: str | None, experts: Mapping[str,
     own = [task for task in scores.tasks if task.name in experts]
     held_out = [task for task in scores.tasks if task.name not in experts] if experts else []
     found, bests = _scores(own, model), _scores(own, experts)
-    shares = normalised(found, bests, [task.higher_is_better for task in own]) if own else None
-    bases = None if base is None else _scores(own, base)
-    gaps = None if bases is None or not own else gap_closed(found, bases, bests)
-    kept = None
-    if base is not None and held_out:
-        higher = [task.higher_is_better for task in held_out]
-        kept = normalised(_scores(held_out, model), _scores(held_out, base), higher)
-    same_unit = len({task.unit for task in scores.tasks}) == 1
-    flipped = None if base is None else _flips(scores.tasks, base, model)
+    shares = normalised(found, bests, _higher(own))
+    kept = normalised(_scores(held_out, model), _scores(held_out, base), _higher(held_out))
+    lowest = np.nan_to_num(shares, nan=np.inf)
+    flipped = np.full((2, 1), np.nan) if base is None else _flips(scores.tasks, base, model)
+    one_unit = len({task.unit for task in scores.tasks}) == 1
     return Summary(
-        mean=_estimate(_scores(scores.tasks, model).mean(0)) if same_unit else None,
-        normalised=None if shares is None else _estimate(_known_mean(shares)),
-        gap_closed=None if gaps is None else _estimate(_known_mean(gaps)),
-        worst=None if shares is None else _estimate(np.nan_to_num(shares, nan=np.inf).min(0)),
-        worst_task=None if shares is None else own[int(np.nan_to_num(shares[:, 0], nan=np.inf).argmin())].name,
-        generalisation=None if kept is None else _estimate(_known_mean(kept)),
-        negative_flips=None if flipped is None else _estimate(flipped[0]),
-        positive_flips=None if flipped is None else _estimate(flipped[1]),
+        mean=_estimate(_scores(scores.tasks, model).mean(0)) if one_unit else None,
+        normalised=_estimate(_known_mean(shares)),
+        gap_closed=_estimate(_known_mean(gap_closed(found, _scores(own, base), bests))),
+        worst=_estimate(lowest.min(0, initial=np.inf)),
+        worst_task=own[int(lowest[:, 0].argmin())].name if own else None,
+        generalisation=_estimate(_known_mean(kept)),
+        negative_flips=_estimate(flipped[0]),
+        positive_flips=_estimate(flipped[1]),
     )
 
 
@@ -86,18 +87,22 @@ def in_sequence(scores: Scores, models: Sequence[str], tasks: Sequence[str]) -> 
     """
     found = [scores.task(task) for task in tasks]
     steps = np.stack([_scores(found, model) for model in models])
-    higher = [task.higher_is_better for task in found]
-    lost, moved = forgetting(steps, higher), backward_transfer(steps, higher)
+    lost, moved = forgetting(steps, _higher(found)), backward_transfer(steps, _higher(found))
     return InSequence(estimate(lost[0], lost[1:]), estimate(moved[0], moved[1:]))
 
 
-def _scores(tasks: Sequence[ScoredTask], model: str | Mapping[str, str]) -> Numbers:
-    """(tasks, 1 + replicates): the score first. model: the same for all, or by task."""
-    rows = []
-    for task in tasks:
-        chosen = model if isinstance(model, str) else model[task.name]
-        rows.append(np.concatenate([[task.score(chosen)], task.replicates[chosen]]))
-    return np.array(rows).reshape(len(tasks), 1 + REPLICATES)
+def _scores(tasks: Sequence[ScoredTask], model: str | Mapping[str, str] | None) -> Numbers:
+    """(tasks, 1 + replicates): the score first. model: the same for all, or by task; NaN where there is none."""
+    rows = np.full((len(tasks), 1 + REPLICATES), np.nan)
+    for row, task in zip(rows, tasks, strict=True):
+        chosen = model[task.name] if isinstance(model, Mapping) else model
+        if chosen is not None:
+            row[0], row[1:] = task.score(chosen), task.replicates[chosen]
+    return rows
+
+
+def _higher(tasks: Sequence[ScoredTask]) -> list[bool]:
+    return [task.higher_is_better for task in tasks]
 
 
 def _flips(tasks: Sequence[ScoredTask], base: str, model: str) -> Numbers:
@@ -129,4 +134,5 @@ def _known_mean(values: Numbers) -> Numbers:
 
 
 def _estimate(values: Numbers) -> Estimate | None:
+    """Of a score and its replicates; None where it cannot be told."""
     return estimate(values[0], values[1:]) if np.isfinite(values[0]) else None
