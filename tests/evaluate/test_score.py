@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -139,6 +140,27 @@ def test_nothing_is_scored_twice_and_subsets_share_items(zoo: Path) -> None:
     assert len(task.asked) == 20
     scored([zoo / "encoder-1"], [task], limit=10)
     assert len(task.asked) == 30
+
+
+class Dying(Counting):
+    """Ends its process where it is asked for its sixth item."""
+
+    def predict(self, model: Model, items: Sequence[Item]) -> Iterator[tuple[int, Prediction]]:
+        for index, prediction in super().predict(model, items):
+            if index == 5:
+                os._exit(3)
+            yield index, prediction
+
+
+def test_a_process_that_dies_is_told(zoo: Path) -> None:
+    with pytest.raises(CuveeError, match=r"A scoring process died \(exit status 3\)"):
+        scored([zoo / "encoder-0"], [Dying()], processes=2)
+
+
+def test_tensors_in_memory_have_no_tokenizer(zoo: Path) -> None:
+    tensors = load_file(zoo / "llama-0" / "model.safetensors")
+    with pytest.raises(CuveeError, match="m: has no folder, and so no tokenizer"):
+        scored({"m": tensors}, [zoo / "tasks" / "texts"])
 
 
 def test_models_of_the_same_tensors_are_run_once(zoo: Path, tmp_path: Path) -> None:

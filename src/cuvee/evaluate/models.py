@@ -72,6 +72,8 @@ class Model:
     def tokenizer(self) -> Any:
         """Raises CuveeError where the model has none."""
         library = transformers()
+        if self.checkpoint.folder is None:
+            raise CuveeError(f"{self.label}: has no folder, and so no tokenizer.")
         try:
             return library.AutoTokenizer.from_pretrained(self.checkpoint.folder, local_files_only=True)
         except (OSError, ValueError, TypeError) as error:
