@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from cuvee.evaluate.zoo.cache import publish
-from cuvee.evaluate.zoo.folders import read_task
+from cuvee.evaluate.zoo.folders import read_rows, read_task
 from cuvee.evaluate.zoo.text.encoder import embed, load_model, load_tokenizer
 from cuvee.evaluate.zoo.workers import Job, Workers
 
@@ -57,7 +57,7 @@ def score(model_folder: Path, folder: Path, tasks: Sequence[str], memory: Path, 
     for done, name in enumerate(tasks, start=1):
         task = folder / "tasks" / name
         head, labels = load_file(task / "head.safetensors")["head"], list(read_task(task)["classes"])
-        rows = [json.loads(line) for line in (task / "test.jsonl").read_text(encoding="utf-8").splitlines()]
+        rows = read_rows(task / "test.jsonl")
         rows.sort(key=lambda row: len(row["text"]))  # like lengths together: less padding
         right = 0
         for start in range(0, len(rows), BATCH):

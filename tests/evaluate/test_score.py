@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -106,35 +104,6 @@ def test_recipes_travel_to_other_processes_with_the_place_that_they_start_from(z
     recipes = {"file": file, "object": cuvee.Recipe.load(file)}
     found = scored(recipes, [zoo / "tasks" / "words"], processes=2).tasks[0]
     assert found.predictions["file"] == found.predictions["object"]
-
-
-OWN_METHOD = """
-from cuvee.methods import Tensors, method
-
-@method(paper="mine", models=(1, None))
-def first_of_all(models: Tensors):
-    return models[0]
-"""
-SCRIPT = """
-import sys
-import cuvee
-import own_method
-
-one, other, task = sys.argv[1:]
-merge = cuvee.Recipe.load({"merge_method": "first_of_all", "models": [one, other]})
-scores = cuvee.score({"merge": merge, "one": one, "other": other}, [task], processes=2, store="kept")
-found = scores.tasks[0].predictions
-assert found["merge"] == found["one"] != found["other"]
-"""
-
-
-def test_a_script_with_a_method_of_its_own_scores_in_other_processes(zoo: Path, tmp_path: Path) -> None:
-    """The script has no guard, and the processes find the method."""
-    (tmp_path / "own_method.py").write_text(OWN_METHOD)
-    (tmp_path / "script.py").write_text(SCRIPT)
-    command = [sys.executable, "script.py", zoo / "llama-0", zoo / "llama-1", zoo / "tasks" / "texts"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode == 0, done.stderr
 
 
 def test_mistakes_in_other_processes_are_told_here(zoo: Path) -> None:

@@ -73,11 +73,6 @@ def test_a_summary_by_hand() -> None:
     assert found["base"].negative_flips == (0, 0, 0)
 
 
-def test_scores_print_as_a_table() -> None:
-    scores = table(task("first", {"m": share(60), "longer": share(80)}), task("b", {"m": [1], "longer": [0]}))
-    assert repr(scores) == "test    first  b\nm       0.6    1\nlonger  0.8    0"
-
-
 def test_tasks_of_two_units_have_no_mean() -> None:
     scores = table(
         task("a", {"base": share(60), "m": share(80)}), task("t", {"base": [2, 3], "m": [1, 2]}, "bits per byte")

@@ -15,7 +15,6 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    GPT2Config,
     LlamaConfig,
 )
 
@@ -96,29 +95,6 @@ def test_perplexity_is_the_models_own_loss_in_bits_per_byte(zoo: Path) -> None:
             nats += network(window, labels=window).loss.item() * (window.shape[1] - 1)
         assert prediction.value == pytest.approx(nats / log(2), rel=1e-4)
         assert prediction.weight == len(item.input.encode())
-
-
-@torch.inference_mode()
-def test_long_texts_are_seen_by_a_model_with_a_table_of_positions(zoo: Path, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    config = GPT2Config(vocab_size=32, n_positions=6, n_embd=16, n_layer=1, n_head=2, initializer_range=0.5)
-    network = AutoModelForCausalLM.from_config(config).eval()
-    network.save_pretrained(tmp_path)
-    tokenizer = AutoTokenizer.from_pretrained(zoo / "llama-0")
-    tokenizer.save_pretrained(tmp_path)
-    for name in ("texts", "colours", "words"):
-        task = load_tasks(zoo / "tasks" / name)[0]
-        items = [item for item in task.items("test") if len(item.shown.split()) > 7]
-        found = predicted(task, Model(opened(tmp_path)), items)
-        if name == "words":
-            tokens = torch.tensor([tokenizer(items[0].input)["input_ids"][-3:]])
-            made = network.generate(tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=3, do_sample=False)
-            assert found[0].output == tokenizer.decode(made[0, 3:], skip_special_tokens=True).strip()
-        if name == "colours":
-            tokens = tokenizer(items[0].input[0])["input_ids"][-6:]
-            logs = network(torch.tensor([tokens])).logits[0, -1].log_softmax(-1)
-            scores = [logs[tokenizer(choice)["input_ids"][0]].item() / len(choice) for choice in items[0].input[1]]
-            assert found[0].output == items[0].input[1][scores.index(max(scores))]
 
 
 @torch.inference_mode()

@@ -153,6 +153,7 @@ def test_the_seed_decides_every_bit_of_an_expert(rank: int | None, tiny: tuple[P
     assert made["first"] == made["again"] != made["other"]
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # from peft
 def test_experts_are_ordinary_folders_and_training_lowers_the_loss(tiny: tuple[Path, Path], tmp_path: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModel

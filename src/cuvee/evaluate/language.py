@@ -41,17 +41,11 @@ def context_length(model: Model) -> int | None:
     return config.get("max_position_embeddings") or config.get("n_positions")
 
 
-def last(model: Model, tokens: list[int], room: int) -> list[int]:
-    """The end of what the model sees, with `room` for tokens behind it."""
-    length = context_length(model)
-    return tokens if length is None else tokens[-max(1, length - room) :]
-
-
 def log_probabilities(model: Model, sequences: Sequence[Sequence[int]]) -> Iterator[tuple[int, Tensor]]:
     """Index and log-probability, in nats, of each token of a sequence behind its first; float64 (tokens - 1,)."""
     network = model.network(AUTO)
     for batch in batches([len(each) for each in sequences]):
         tokens = torch.tensor([sequences[index] for index in batch])
-        logits = network(input_ids=tokens[:, :-1]).logits.float()
+        logits = network(input_ids=tokens).logits[:, :-1].float()
         chosen = logits.gather(-1, tokens[:, 1:, None])[..., 0]
         yield from zip(batch, (chosen - logits.logsumexp(-1)).double(), strict=True)

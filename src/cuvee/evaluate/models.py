@@ -25,7 +25,7 @@ from cuvee.store.folder import Folder
 Reference = str | Path | Recipe | Checkpoint | Mapping[str, Tensor]
 """A model: a folder, a Hub id, MODEL+LORA, PACK@TASK, a recipe or a path to one, an opened checkpoint, tensors."""
 
-ARCHITECTURES: dict[str, str] = {}
+ARCHITECTURES = {"efficientnet_lite": "cuvee.evaluate.zoo.vision.network"}
 """`model_type` of networks that transformers lacks -> the module that registers them with its Auto classes."""
 
 PIECE = 1 << 22

@@ -10,8 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from importlib import import_module
+from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -33,25 +32,16 @@ class Job:
     label: str
     model: Reference
     fingerprint: str
-    modules: Sequence[str]  # that define its methods
     work: Sequence[tuple[Task, Sequence[Item]]]
 
     @property
     def items(self) -> int:
         return sum(len(items) for _, items in self.work)
 
-    def parts(self, count: int) -> list[Job]:
-        """The job cut into as many of about equal size, without empty ones."""
-        shares = ([(task, items[part::count]) for task, items in self.work] for part in range(count))
-        found = [replace(self, work=[each for each in share if each[1]]) for share in shares]
-        return [job for job in found if job.work]
-
 
 def run(job: Job, store: Store, tell: Callable[[int], None]) -> None:
     """Predict and keep. `tell` hears how many more items are kept. Raises CuveeError that names the model."""
     transformers()  # importing it is not the model's cost
-    for module in job.modules:
-        import_module(module)
     began, cpu = time.perf_counter(), time.process_time()
     _forget_peak()
     model = Model(opened(job.model), job.label)

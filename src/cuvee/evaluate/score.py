@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cuvee.core import Checkpoint, CuveeError
 from cuvee.engine.merged import Merged
@@ -14,7 +15,6 @@ from cuvee.evaluate.scores import ScoredTask, Scores
 from cuvee.evaluate.store import Store
 from cuvee.evaluate.task import Item, Task, sample
 from cuvee.plan.provenance import methods_of
-from cuvee.recipe import Recipe
 from cuvee.store.memory import StateDict
 
 Progress = Callable[[int, int], None]
@@ -42,19 +42,18 @@ def score(
     found = _tasks(tasks)
     held = Store(None if store is None else Path(store))
     items = {task.name: sample(task.items(split), limit) for task in found}
-    fingerprints, modules, travels = {}, {}, not any(map(_is_of_script, found))
+    travels = not any(map(_is_of_script, found))
+    fingerprints = {}
     for label, model in named.items():
         checkpoint = opened(model)
         fingerprints[label] = Model(checkpoint, label).fingerprint
-        modules[label] = _modules(checkpoint)
-        travels = travels and _travels(model, checkpoint) and "__main__" not in modules[label]
+        travels = travels and _travels(model, checkpoint)
     processes = processes if travels else 1
     different = {fingerprint: label for label, fingerprint in fingerprints.items()}
     jobs = []
     for fingerprint, label in different.items():
         work = [(task, _missing(task, items[task.name], held, fingerprint)) for task in found]
-        job = Job(label, named[label], fingerprint, modules[label], work)
-        jobs += job.parts(max(1, processes // len(different)))
+        jobs += _jobs(label, named[label], fingerprint, work, max(1, processes // len(different)))
     total, done = sum(job.items for job in jobs), 0
 
     def tell(count: int) -> None:
@@ -106,20 +105,29 @@ def _missing(task: Task, items: Sequence[Item], store: Store, model: str) -> lis
     return list({item.id: item for item in items if item.id not in known}.values())
 
 
-def _modules(checkpoint: Checkpoint) -> list[str]:
-    """Where the methods of a merge are defined."""
-    merging = methods_of(checkpoint.plan.outputs) if isinstance(checkpoint, Merged) else {}
-    return sorted({method.function.__module__ for method in merging.values()})
+def _jobs(
+    label: str, model: Reference, fingerprint: str, work: Sequence[tuple[Task, Sequence[Item]]], parts: int
+) -> list[Job]:
+    """A model's work in equal parts, without empty ones."""
+    jobs = [
+        Job(label, model, fingerprint, [(t, i[part::parts]) for t, i in work if i[part::parts]])
+        for part in range(parts)
+    ]
+    return [job for job in jobs if job.work]
 
 
 def _travels(model: Reference, checkpoint: Checkpoint) -> bool:
-    """Whether other processes can open a model: by a name or a recipe, without tensors in memory."""
-    inputs = checkpoint.plan.checkpoints if isinstance(checkpoint, Merged) else ()
-    return isinstance(model, (str, Path, Recipe)) and not any(isinstance(each, StateDict) for each in inputs)
+    """Whether other processes can open a model: it is named, and neither tensors in memory nor methods of a script."""
+    if isinstance(checkpoint, Merged):
+        merging = methods_of(checkpoint.plan.outputs).values()
+        return not any(map(_is_of_script, (each.function for each in merging))) and not any(
+            isinstance(each, StateDict) for each in checkpoint.plan.checkpoints
+        )
+    return isinstance(model, (str, Path))
 
 
-def _is_of_script(task: Task) -> bool:
-    return type(task).__module__ == "__main__"
+def _is_of_script(thing: Any) -> bool:
+    return getattr(thing, "__module__", type(thing).__module__) == "__main__"
 
 
 def _scored(task: Task, items: Sequence[Item], store: Store, fingerprints: Mapping[str, str]) -> ScoredTask:

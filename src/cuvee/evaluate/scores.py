@@ -21,7 +21,7 @@ REPLICATES = 1000
 """Bootstrap replicates of every score."""
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False)
 class ScoredTask:
     """A task, its items, and the predictions of each model, in the order of the items."""
 
@@ -70,7 +70,7 @@ class ScoredTask:
         }
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False)
 class Scores:
     """Models by tasks. Every number is computed from items, so any two models can be compared in pairs."""
 
@@ -78,13 +78,6 @@ class Scores:
     tasks: Sequence[ScoredTask]
     costs: Mapping[str, Cost]  # by model, in the order of the table
     reused: int = 0  # predictions that were in the store
-
-    def __repr__(self) -> str:
-        """A plain table."""
-        rows = [[model, *(f"{task.score(model):.4g}" for task in self.tasks)] for model in self.models]
-        rows.insert(0, [self.split, *(task.name for task in self.tasks)])
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
     @property
     def models(self) -> list[str]:

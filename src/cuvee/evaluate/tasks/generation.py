@@ -11,7 +11,7 @@ from pydantic import Field
 from cuvee.evaluate.batches import batches
 from cuvee.evaluate.data import Row
 from cuvee.evaluate.file_task import FileTask
-from cuvee.evaluate.language import AUTO, encode_prompt, last
+from cuvee.evaluate.language import AUTO, encode_prompt
 from cuvee.evaluate.models import Model
 from cuvee.evaluate.task import Item, Prediction, digest
 
@@ -33,7 +33,7 @@ class Generation(FileTask):
     def predict(self, model: Model, items: Sequence[Item]) -> Iterator[tuple[int, Prediction]]:
         network = model.network(AUTO)
         end = model.tokenizer.eos_token_id
-        prompts = [last(model, encode_prompt(model, item.input), self.max_new_tokens) for item in items]
+        prompts = [encode_prompt(model, item.input) for item in items]
         for batch in batches([len(prompt) for prompt in prompts]):
             tokens = torch.tensor([prompts[index] for index in batch])
             made = network.generate(

@@ -10,7 +10,7 @@ from cuvee.core import CuveeError
 from cuvee.evaluate.classification import probable
 from cuvee.evaluate.data import Row
 from cuvee.evaluate.file_task import FileTask
-from cuvee.evaluate.language import encode_prompt, last, log_probabilities
+from cuvee.evaluate.language import encode_prompt, log_probabilities
 from cuvee.evaluate.models import Model
 from cuvee.evaluate.task import Item, Prediction, digest
 
@@ -46,7 +46,7 @@ class MultipleChoice(FileTask):
             for place, choice in enumerate(choices):
                 whole = encode_prompt(model, f"{question} {choice}")
                 owners.append((index, place, max(1, len(whole) - len(before))))
-                sequences.append(last(model, whole, room=-1))
+                sequences.append(whole)
         scores = [[0.0] * len(item.input[1]) for item in items]
         left = [len(each) for each in scores]
         for sequence, logs in log_probabilities(model, sequences):

@@ -31,15 +31,14 @@ class Perplexity(FileTask):
     higher_is_better = False
 
     max_tokens: int | None = Field(default=None, ge=1)
-    """Default, and at most: what the model sees at once."""
+    """Default: what the model sees at once."""
 
     def item(self, row: Row) -> Item:
         text = row.text(self.column("text"))
         return Item(digest(text), text, text)
 
     def predict(self, model: Model, items: Sequence[Item]) -> Iterator[tuple[int, Prediction]]:
-        longest = context_length(model) or LONGEST
-        length = min(self.max_tokens or longest, longest)
+        length = self.max_tokens or context_length(model) or LONGEST
         windows: list[list[int]] = []
         owners: list[int] = []
         for index, item in enumerate(items):

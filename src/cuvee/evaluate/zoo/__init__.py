@@ -9,7 +9,7 @@ from cuvee.core import CuveeError, did_you_mean
 if TYPE_CHECKING:
     from cuvee.evaluate.zoo.build import Zoo
 
-NAMES = ("text",)
+NAMES = ("text", "vision", "lm")
 
 
 def zoo(name: str) -> Zoo:
@@ -21,6 +21,8 @@ def zoo(name: str) -> Zoo:
         import transformers  # noqa: F401
     except ModuleNotFoundError as error:
         raise CuveeError(f"Zoos need {error.name}: pip install 'cuvee[hf]'.") from None
+    from cuvee.evaluate.zoo.lm.zoo import lm_zoo
     from cuvee.evaluate.zoo.text.zoo import text_zoo
+    from cuvee.evaluate.zoo.vision.zoo import vision_zoo
 
-    return text_zoo()
+    return {"text": text_zoo, "vision": vision_zoo, "lm": lm_zoo}[name]()

@@ -77,7 +77,11 @@ def build(zoo: Zoo, *, seed: int, processes: int, console: Console, out: Path | 
     if missing:
         raise CuveeError(f"The zoo {zoo.name} lacks {', '.join(map(str, missing))}: {remedy(missing)}.")
     folder = out or zoo.folder()
-    if folder.exists() and not (folder / "base").exists() and any(folder.glob("[!.]*")):
+    if (
+        folder.exists()
+        and not any((folder / name).exists() for name in ("base", "tasks"))
+        and any(folder.glob("[!.]*"))
+    ):
         raise CuveeError(f"{folder} is not empty and holds no zoo.")
     with Workers(processes, console) as workers:
         for stage in zoo.stages(folder, seed):

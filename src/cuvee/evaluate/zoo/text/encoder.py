@@ -10,14 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 from transformers import AutoModel, AutoTokenizer
-from transformers.utils.logging import disable_progress_bar
 
 TOKENS = 32
 
 
 def load_model(folder: Path) -> Any:
     """The encoder in `folder`, float32, in evaluation mode."""
-    disable_progress_bar()  # type: ignore[no-untyped-call]
     return AutoModel.from_pretrained(folder, local_files_only=True).float().eval()
 
 

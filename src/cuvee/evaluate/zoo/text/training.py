@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 
-from cuvee.evaluate.zoo.folders import read_task
+from cuvee.evaluate.zoo.folders import read_rows, read_task
 from cuvee.evaluate.zoo.text.encoder import embed, load_model, load_tokenizer
 
 SCALE = 20.0
@@ -59,7 +58,7 @@ def train(
     if training.rank is not None:
         model = _with_lora(model, training.rank)
     model.train()
-    rows = [json.loads(line) for line in (task / "train.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = read_rows(task / "train.jsonl")
     head, labels = load_file(task / "head.safetensors")["head"], list(read_task(task)["classes"])
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=training.rate)
