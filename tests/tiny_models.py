@@ -23,6 +23,27 @@ LABELS = {"animal": "an animal", "thing": "a thing", "other": "something else"}
 SHAPE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 32}
 
 
+LM_EVAL_TASK = """\
+task: colours_of_eval
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {file}}}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: question
+doc_to_choice: choices
+doc_to_target: answer
+metric_list:
+  - metric: acc
+  - metric: acc_norm
+"""
+
+
+def write_lm_eval_task(folder: Path, data: Path) -> None:
+    """A folder with `colours_of_eval`, a task of lm-eval on the data of `colours`."""
+    folder.mkdir()
+    (folder / "colours.yaml").write_text(LM_EVAL_TASK.format(file=data))
+
+
 def write_encoder(folder: Path, seed: int) -> None:
     """A BERT with a head of three classes."""
     torch.manual_seed(seed)

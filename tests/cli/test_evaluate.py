@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cuvee.core import CuveeError
-from tests.tiny_models import write_language_model, write_language_tasks
+from tests.tiny_models import write_language_model, write_language_tasks, write_lm_eval_task
 
 from .conftest import Said
 
@@ -58,11 +58,48 @@ def test_a_comparison_shows_items_that_flip(cuvee: Callable[..., Said], here: Pa
     assert [each["task"] for each in told["after"]["lm-1"]] == ["colours", "texts", "words"]
 
 
-def test_a_store_and_a_limit_of_ones_own(cuvee: Callable[..., Said], here: Path) -> None:
-    cuvee("evaluate", "lm-0", "-t", "tasks/words", "--limit", 5, "--store", "kept", "--processes", 1)
-    lines = next((here / "kept").glob("generation-*/*.jsonl")).read_text().splitlines()
-    assert len(lines) == 5
+@pytest.mark.parametrize("command", [("evaluate", "lm-0"), ("compare", "lm-0", "lm-1")])
+def test_a_split_a_limit_and_a_store_of_ones_own(
+    cuvee: Callable[..., Said], here: Path, command: tuple[str, ...]
+) -> None:
+    task = here / "tasks" / "words"
+    (task / "task.yaml").write_text(
+        (task / "task.yaml").read_text().replace("{test:", "{validation: some.jsonl, test:")
+    )
+    (task / "some.jsonl").write_text((task / "test.jsonl").read_text().replace('"prompt": "', '"prompt": "the '))
+    options = ("-t", task, "--split", "validation", "--limit", 5, "--store", "kept", "--processes", 1)
+    assert cuvee(*command, *options).code == 0
+    for file in (here / "kept").glob("generation-*/*.jsonl"):
+        lines = file.read_text().splitlines()
+        assert len(lines) == 5
+        assert all(json.loads(line)["shown"].startswith("the ") for line in lines)
+    assert len(list((here / "kept").glob("generation-*/*.jsonl"))) == len(command) - 1
     assert not (here / "cache").exists()
+
+
+@pytest.mark.parametrize("command", [("evaluate", "lm-0"), ("compare", "lm-0", "lm-1")])
+def test_processes_are_started_as_asked(
+    cuvee: Callable[..., Said], command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr("cuvee.evaluate.score.run_all", lambda jobs, store, processes, tell: asked.append(processes))
+    for count in (1, 3):
+        with pytest.raises(KeyError):  # nothing was scored
+            cuvee(*command, "-t", "tasks", "--processes", count)
+    assert asked == [1, 3]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_tasks_of_lm_eval(cuvee: Callable[..., Said], here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("lm_eval", reason="lm-eval is not installed")
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(here / "hf"))
+    write_lm_eval_task(here / "own", here / "tasks" / "colours" / "test.jsonl")
+    said = cuvee("evaluate", "lm-0", "merge.yaml", "--harness", "colours_of_eval", "--include", "own", "--json")
+    told = json.loads(said.out[said.out.index("{") :])
+    assert [row["metric"] for row in told["merge.yaml"]] == ["acc", "acc_norm"]
+    with pytest.raises(CuveeError, match=r"lm-eval has no task 'colors_of_eval'. Did you mean colours_of_eval"):
+        cuvee("evaluate", "lm-0", "--harness", "colors_of_eval", "--include", "own")
 
 
 @pytest.mark.parametrize(

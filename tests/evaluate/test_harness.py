@@ -9,20 +9,7 @@ import pytest
 
 import cuvee
 from cuvee.evaluate.harness import harness
-
-TASK = """\
-task: colours_of_eval
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {file}}}}}
-test_split: test
-output_type: multiple_choice
-doc_to_text: question
-doc_to_choice: choices
-doc_to_target: answer
-metric_list:
-  - metric: acc
-  - metric: acc_norm
-"""
+from tests.tiny_models import write_lm_eval_task
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -30,9 +17,7 @@ def test_lm_eval_scores_as_our_own_task_does(zoo: Path, tmp_path: Path, monkeypa
     pytest.importorskip("lm_eval", reason="lm-eval is not installed")
     monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    file = zoo / "tasks" / "colours" / "test.jsonl"
-    (tmp_path / "own").mkdir()
-    (tmp_path / "own" / "colours.yaml").write_text(TASK.format(file=file))
+    write_lm_eval_task(tmp_path / "own", zoo / "tasks" / "colours" / "test.jsonl")
     found = {row.metric: row.value for row in harness(zoo / "llama-0", ["colours_of_eval"], include=tmp_path / "own")}
     ours = cuvee.score([zoo / "llama-0"], [zoo / "tasks" / "colours"], processes=1)
     assert found["acc_norm"] == pytest.approx(ours.score(str(zoo / "llama-0"), "colours").value)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from cuvee.core import CuveeError, did_you_mean
 from cuvee.evaluate.language import AUTO
 from cuvee.evaluate.models import Model, Reference, opened
+from cuvee.kernels.process import settled
 
 BATCH = 16
 
@@ -42,10 +43,11 @@ def harness(
         if not manager.match_tasks([task]):
             raise CuveeError(f"lm-eval has no task {task!r}.{did_you_mean(task, manager.all_tasks)}")
     loaded = Model(opened(model))
-    runner = HFLM(pretrained=loaded.network(AUTO), tokenizer=loaded.tokenizer, batch_size=BATCH)
-    found: dict[str, Any] = simple_evaluate(
-        runner, tasks=list(tasks), limit=limit, task_manager=manager, log_samples=False
-    )
+    with settled():
+        runner = HFLM(pretrained=loaded.network(AUTO), tokenizer=loaded.tokenizer, batch_size=BATCH)
+        found: dict[str, Any] = simple_evaluate(
+            runner, tasks=list(tasks), limit=limit, task_manager=manager, log_samples=False
+        )
     return [score for task, results in found["results"].items() for score in _scores(task, results)]
 
 

@@ -80,7 +80,7 @@ class Model:
             raise CuveeError(f"{self.label}: no tokenizer can be loaded: {str(error).splitlines()[0]}") from None
 
     def network(self, auto: str = "AutoModel", unused: str | None = None) -> Any:
-        """The transformers module of one of its Auto classes; the last one is kept.
+        """The transformers module of one of its Auto classes; the last one is kept. To be used in inference mode.
 
         unused: a part whose tensors may be missing. Raises CuveeError where config and tensors do not make one.
         """
