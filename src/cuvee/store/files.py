@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,9 @@ class SafetensorsFile:
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_open"}
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
         if "_open" in self.__dict__:
-            os.close(self._open)
+            close(self._open)  # `os` may be gone when the interpreter ends
 
     @cached_property
     def _open(self) -> int:
