@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,6 +101,14 @@ def test_tasks_of_lm_eval(cuvee: Callable[..., Said], here: Path, monkeypatch: p
     assert [row["metric"] for row in told["merge.yaml"]] == ["acc", "acc_norm"]
     with pytest.raises(CuveeError, match=r"lm-eval has no task 'colors_of_eval'. Did you mean colours_of_eval"):
         cuvee("evaluate", "lm-0", "--harness", "colors_of_eval", "--include", "own")
+
+
+def test_without_transformers_the_line_that_installs_it_is_told(
+    cuvee: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(CuveeError, match=r"Scoring needs transformers: pip install 'cuvee\[hf\]'"):
+        cuvee("evaluate", "lm-0", "-t", "tasks", "--processes", 1)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from safetensors.torch import save_file
 from torch import Tensor
 
 from cuvee.core import CuveeError, did_you_mean
@@ -38,6 +37,8 @@ def write_task(folder: Path, facts: Mapping[str, Any], head: Tensor | None = Non
     """task.yaml with `facts`, and the frozen head (classes, width) where there is one."""
     facts = dict(facts)
     if head is not None:
+        from safetensors.torch import save_file  # only who builds zoos needs it
+
         save_file({"head": head}, folder / "head.safetensors")
         facts["head"] = "head.safetensors"
     _dump(folder / "task.yaml", facts)
