@@ -23,7 +23,6 @@ def run(*, every: bool) -> None:
     from cuvee.evaluate.zoo.text.zoo import text_zoo
     from cuvee.plan.memory import default_workers
     from demo.merges import MERGES, every_merge
-    from demo.scores import score_all
     from demo.table import results_table
 
     console = Console()
@@ -46,15 +45,12 @@ def run(*, every: bool) -> None:
             del merges[name]
     merged = time.perf_counter()
 
-    scores = score_all({"base": base, **experts, **merges}, folder, TASKS, processes=processes, console=console)
+    tasks = [folder / "tasks" / task for task in TASKS]
+    with console.status("Scoring on the test splits"):
+        scores = cuvee.score({"base": base, **experts, **merges}, tasks, split="test", processes=processes)
     scored = time.perf_counter()
 
-    table = results_table(
-        scores["base"],
-        experts={name: scores[name] for name in experts},
-        merges={name: scores[name] for name in merges},
-    )
-    console.print(table)
+    console.print(results_table(scores, merges=list(merges)))
     spent = sum(read_manifest(folder)["cpu_seconds"].values())
     console.print(
         f"experts {trained - started:.1f} s ({spent:.0f} CPU-seconds when they were made), "

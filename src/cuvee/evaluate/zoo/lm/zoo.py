@@ -15,7 +15,7 @@ REVISION = 1
 
 TRAINED = [domain.name for domain in DOMAINS if not domain.held_out]
 SEED_PHASE = Training(rate=3e-3, steps=500, warmup=25)
-BRANCH = Training(rate=1e-3, steps=75, warmup=5)
+BRANCH = Training(rate=1e-3, steps=50, warmup=5)
 CONTROL = Training(rate=1e-3, steps=len(TRAINED) * BRANCH.steps, warmup=BRANCH.warmup)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate, normalize
 
 from cuvee.evaluate.zoo.folders import read_task
@@ -44,6 +44,22 @@ def prepared(pictures: Sequence[np.ndarray[Any, Any]]) -> Tensor:
     return (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(DEVIATION).view(3, 1, 1)
 
 
+def renormalise(network: EfficientNetLite, batches: Iterable[Tensor]) -> None:
+    """Make running means and variances those of these prepared pictures: each batch counts the same."""
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    momentum = layers[0].momentum
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # torch's way to say: the mean over batches
+    network.train()
+    with torch.inference_mode():
+        for pixels in batches:
+            network(pixels)
+    network.eval()  # type: ignore[no-untyped-call]
+    for layer in layers:
+        layer.momentum = momentum
+
+
 def class_directions(base: Path, shots: Sequence[Sequence[np.ndarray[Any, Any]]]) -> Tensor:
     """The head that the network in `base` gives classes by pictures of each: unit rows, float32 (classes, width).
 
@@ -60,10 +76,10 @@ def train(
 ) -> dict[str, Any]:
     """Fine-tune the network in `base` on the training split in the folder `task` and write it to `draft`.
 
-    Returns the losses. Running means and variances of normalisation layers follow the task.
+    Returns the losses. Running means and variances of normalisation layers stay those of the base.
     """
     torch.manual_seed(seed)
-    network = EfficientNetLite.from_pretrained(base).train()
+    network = EfficientNetLite.from_pretrained(base).eval()  # type: ignore[no-untyped-call]
     with np.load(task / "train.npz", allow_pickle=False) as arrays:
         pictures, names = arrays["image"], arrays["label"].tolist()
     head, labels = load_file(task / "head.safetensors")["head"], list(read_task(task)["classes"])
