@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 
 from cuvee.evaluate.zoo.folders import read_rows, read_task
+from cuvee.evaluate.zoo.order import batches
 from cuvee.evaluate.zoo.text.encoder import embed, load_model, load_tokenizer
 
 SCALE = 20.0
@@ -34,16 +35,6 @@ class Training:
 
 FULL = Training(rate=3e-4)
 LORA = Training(rate=2e-3, rank=8)
-
-
-def batches(count: int, size: int, generator: torch.Generator) -> Iterator[list[int]]:
-    """Endless batches of `size` of the numbers below `count`, in a new order each time round."""
-    waiting: list[int] = []
-    while True:
-        while len(waiting) < size:
-            waiting += torch.randperm(count, generator=generator).tolist()
-        yield waiting[:size]
-        waiting = waiting[size:]
 
 
 def train(

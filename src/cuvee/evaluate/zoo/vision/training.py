@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate, normalize
 
 from cuvee.evaluate.zoo.folders import read_task
-from cuvee.evaluate.zoo.text.training import batches
+from cuvee.evaluate.zoo.order import batches
 from cuvee.evaluate.zoo.vision.network import EfficientNetLite
 
 SIZE = 64
