@@ -110,7 +110,8 @@ def make(folder: Path, part: Part, report: Callable[[int], None]) -> None:
 def manifest(zoo: Zoo, folder: Path, seed: int) -> dict[str, Any]:
     """What zoo.yaml says: seeds and parts that are there, packages, versions, and what the training took."""
     seeds = read_manifest(folder)["seeds"] if (folder / MANIFEST).exists() else []
-    trained = sorted(folder.glob(f"**/{TRAINING}"))
+    places = [path.parent.relative_to(folder) for path in sorted(folder.glob(f"**/{TRAINING}"))]
+    trained = [place for place in places if not any(part.startswith(".") for part in place.parts)]  # no drafts
     present = [package for package in (*zoo.packages, *zoo.extras) if package.folder() is not None]
     return {
         "name": zoo.name,
@@ -121,6 +122,6 @@ def manifest(zoo: Zoo, folder: Path, seed: int) -> dict[str, Any]:
         "packages": {each.name: {"version": each.version, "licence": each.licence} for each in present},
         "libraries": {name: version(name) for name in zoo.libraries},
         "cpu_seconds": {
-            str(path.parent.relative_to(folder)): json.loads(path.read_text())["cpu_seconds"] for path in trained
+            str(place): json.loads((folder / place / TRAINING).read_text())["cpu_seconds"] for place in trained
         },
     }
