@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cuvee import __version__
-from cuvee.cli import add, evaluate, explore, lora, merge, methods, packs, plan, recipes, results, zoo
+from cuvee.cli import add, evaluate, explore, league, lora, merge, methods, packs, plan, recipes, results, zoo
 from cuvee.cli.console import settings, stderr
 
 app = typer.Typer(
@@ -20,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (merge, add, plan, recipes, methods, explore, packs, results, evaluate, lora, zoo):
+for group in (merge, add, plan, recipes, methods, explore, packs, results, evaluate, league, lora, zoo):
     group.register(app)
 
 

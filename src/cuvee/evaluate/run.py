@@ -43,13 +43,13 @@ def run(job: Job, store: Store, tell: Callable[[int], None]) -> None:
     """Predict and keep. `tell` hears how many more items are kept. Raises CuveeError that names the model."""
     transformers()  # importing it is not the model's cost
     began, cpu = time.perf_counter(), time.process_time()
-    _forget_peak()
+    forget_peak()
     model = Model(opened(job.model), job.label)
     with settled():
         for task, items in job.work:
             _run_task(model, job.fingerprint, task, items, store, tell)
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
-    store.add_cost(job.label, job.fingerprint, Cost(job.items, seconds, cpu_seconds, _peak(), model.nbytes))
+    store.add_cost(job.label, job.fingerprint, Cost(job.items, seconds, cpu_seconds, peak(), model.nbytes))
 
 
 def _run_task(
@@ -148,13 +148,13 @@ def _serve(fd: int, folder: Path) -> None:
             connection.send_bytes(pickle.dumps(message))
 
 
-def _forget_peak() -> None:
+def forget_peak() -> None:
     """Let the kernel count this process's largest size anew, where it can."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peak() -> int:
+def peak() -> int:
     """Largest size of this process, in bytes."""
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():

@@ -39,17 +39,28 @@ class Summary(NamedTuple):
         return {name: each._asdict() if isinstance(each, Estimate) else each for name, each in found.items()}
 
 
-def summarise(scores: Scores, base: str | None = None, experts: Mapping[str, str] | None = None) -> dict[str, Summary]:
+def summarise(
+    scores: Scores,
+    base: str | None = None,
+    experts: Mapping[str, str] | None = None,
+    models: Sequence[str] | None = None,
+) -> dict[str, Summary]:
     """A summary of each model. base: which of the models is it; experts: which is that of a task, by the task's name.
 
-    Raises CuveeError for names that are not in the table.
+    models: those to sum up, by default all. Raises CuveeError for names that are not in the table.
     """
     experts = experts or {}
     for task, model in experts.items():
         scores.score(model, task)
     if base is not None and scores.tasks:
         scores.score(base, scores.tasks[0].name)
-    return {model: _summary(scores, model, base, experts) for model in scores.models}
+    return {model: _summary(scores, model, base, experts) for model in models or scores.models}
+
+
+def gaps(scores: Scores, model: str, base: str | None, experts: Mapping[str, str]) -> Numbers:
+    """(1 + replicates): the gap that a model closes, then on items drawn anew, the same for all models."""
+    own = [task for task in scores.tasks if task.name in experts]
+    return _known_mean(gap_closed(_scores(own, model), _scores(own, base), _scores(own, experts)))
 
 
 def _summary(scores: Scores, model: str, base: str | None, experts: Mapping[str, str]) -> Summary:
@@ -64,7 +75,7 @@ def _summary(scores: Scores, model: str, base: str | None, experts: Mapping[str,
     return Summary(
         mean=_estimate(_scores(scores.tasks, model).mean(0)) if one_unit else None,
         normalised=_estimate(_known_mean(shares)),
-        gap_closed=_estimate(_known_mean(gap_closed(found, _scores(own, base), bests))),
+        gap_closed=_estimate(gaps(scores, model, base, experts)),
         worst=_estimate(lowest.min(0, initial=np.inf)),
         worst_task=own[int(lowest[:, 0].argmin())].name if own else None,
         generalisation=_estimate(_known_mean(kept)),
