@@ -40,10 +40,9 @@ def cheating(base: Tensor, deltas: Tensors) -> Tensor:
 
 
 @method(paper="test")
-def hidden(base: Tensor, deltas: Tensors, *, lambda_: Number = param(1.0, "0.3 is the first expert")) -> Tensor:
+def hidden(base: Tensor, deltas: Tensors, *, lambda_: Number = param(1.0, "0.3 is the base")) -> Tensor:
     """Be good at one value alone."""
-    near = (lambda_ - 0.3).abs() < 1e-6
-    return base + torch.where(near, deltas[0], 0 * deltas[0])
+    return base + 30 * (lambda_ - 0.3) * deltas[0]
 
 
 @pytest.fixture(scope="module")
@@ -123,10 +122,10 @@ def test_methods_that_give_the_base_or_one_expert_land_where_these_are(arena: Pa
 
 
 def test_the_tuned_number_is_the_one_that_does_best_on_validation(arena: Path, tmp_path: Path) -> None:
-    told = played(arena, tmp_path, "hidden", "cheating")
+    told = played(arena, tmp_path, "hidden", "broken")
     found = row(told, "hidden")
     assert found["parameters"] == [{"lambda": 0.3}]
-    assert found["scores"] == row(told, "cheating")["scores"]
+    assert found["scores"] == row(told, "broken")["scores"]
     assert found["evaluations"] == [4]
     assert found["ahead_of_reference"] is None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,10 @@ def league(
     left_out = {each.name: why for each in chosen if (why := misfit(each, len(arena.tasks)))}
     fit = [each for each in chosen if each.name not in left_out]
     turns: list[Turn] = []
-    with Workers(processes, console or Console(quiet=True)) as workers:
+    console = console or Console(quiet=True)
+    with Workers(processes, console) as workers:
         alone = processes == 1 or any(each.function.__module__ == "__main__" for each in fit)
-        run = _in_turn if alone else workers.run
+        run = partial(_in_turn, console) if alone else workers.run
         run(_references(arena, rules, seeds))
         for seed in seeds:
             bests = _bests(arena, rules, seed)
@@ -80,8 +82,9 @@ def league(
     return told
 
 
-def _in_turn(jobs: Mapping[str, Job]) -> None:
-    for job in jobs.values():
+def _in_turn(console: Console, jobs: Mapping[str, Job]) -> None:
+    for place, (name, job) in enumerate(jobs.items(), start=1):
+        console.print(f"  {name}: {place} of {len(jobs)}", highlight=False)
         job.function(*job.arguments, lambda _: None)
 
 
