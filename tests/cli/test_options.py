@@ -69,6 +69,14 @@ SEEN_ELSEWHERE = {
     "compare --processes": "test_evaluate.py",
     "compare --examples": "test_evaluate.py",
     "compare --json": "test_evaluate.py",
+    "league --seeds": "test_league.py",
+    "league --methods": "test_league.py",
+    "league --budget": "test_league.py",
+    "league --limit": "test_league.py",
+    "league --out": "test_league.py",
+    "league --store": "test_league.py",
+    "league --processes": "test_league.py",
+    "league --json": "test_league.py",
 }
 RECIPE_OPTIONS = {
     "--base": (("ft0", "ft1", "-m", "nuslerp"), "base"),

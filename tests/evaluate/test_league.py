@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-import torch
-import yaml
-from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.nn.functional import normalize
 
 import cuvee
 from cuvee import methods
@@ -22,9 +17,7 @@ from cuvee.core import CuveeError
 from cuvee.evaluate.league.league import league
 from cuvee.evaluate.league.tuning import Coordinate, coordinates, tune
 from cuvee.methods import Number, Tensors, method, param
-from tests.tiny_models import LABELS, sentences, write_encoder, write_task
-
-TASKS = ("animals", "colours", "numbers")
+from tests.tiny_zoo import TASKS, write_zoo
 
 
 @method(paper="test")
@@ -47,48 +40,7 @@ def hidden(base: Tensor, deltas: Tensors, *, lambda_: Number = param(1.0, "0.3 i
 
 @pytest.fixture(scope="module")
 def arena(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A zoo whose experts are right on every item of their task: the labels are what they answer."""
-    root = tmp_path_factory.mktemp("league")
-    write_encoder(root / "base", 0)
-    for seed in (0, 1):
-        for place, task in enumerate(TASKS):
-            _write_expert(root, root / "experts" / str(seed) / task, 10 * seed + place)
-    texts = sentences(240)
-    draw = torch.Generator().manual_seed(0)
-    for place, task in enumerate((*TASKS, "elsewhere")):
-        own = texts[60 * place : 60 * place + 60]
-        head = normalize(torch.randn(3, 16, generator=draw), dim=-1)
-        rows = [{"text": text, "label": list(LABELS)[len(text) % 3]} for text in own]
-        folder = write_task(root / "tasks" / task, _KIND, rows)
-        save_file({"head": head}, folder / "head.safetensors")
-        if task in TASKS:
-            scores = cuvee.score([root / "experts" / "0" / task], [folder], processes=1, store=root / "first")
-            answers = [each.output for each in next(iter(scores.tasks[0].predictions.values()))]
-            rows = [{**row, "label": answer} for row, answer in zip(rows, answers, strict=True)]
-        _write_splits(folder, rows)
-    facts = {"name": "tiny", "seeds": [0, 1], "base": "base", "tasks": list(TASKS), "held_out": ["elsewhere"]}
-    facts |= {"experts": list(TASKS), "exploratory": False}
-    (root / "zoo.yaml").write_text(yaml.safe_dump(facts))
-    return root
-
-
-_KIND = f"kind: text_classification\nclasses: {json.dumps(LABELS)}\nmax_tokens: 16\nhead: head.safetensors"
-
-
-def _write_expert(root: Path, folder: Path, seed: int) -> None:
-    shutil.copytree(root / "base", folder)
-    draw = torch.Generator().manual_seed(seed)
-    weights = load_file(root / "base" / "model.safetensors")
-    moved = {name: each + 0.5 * torch.randn(each.shape, generator=draw) for name, each in weights.items()}
-    save_file(moved, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-def _write_splits(folder: Path, rows: list[dict[str, Any]]) -> None:
-    told = (folder / "task.yaml").read_text()
-    told = told.replace("{test: test.jsonl}", "{validation: validation.jsonl, test: test.jsonl}")
-    (folder / "task.yaml").write_text(told)
-    for split, own in (("validation", rows[:20]), ("test", rows[20:])):
-        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in own))
+    return write_zoo(tmp_path_factory.mktemp("league"))
 
 
 def played(arena: Path, out: Path, *names: str, **options: Any) -> dict[str, Any]:
