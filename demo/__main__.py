@@ -1,9 +1,5 @@
-"""Make the experts, merge them, score everything and print the table.
+"""Make the experts, merge them four ways, score everything and print the table."""
 
-With --all: every method at its default parameters, in place of four methods with chosen ones.
-"""
-
-import argparse
 import sys
 import time
 
@@ -13,8 +9,8 @@ TASKS = ("newsgroups", "reuters", "tweets")
 SEED = 0
 
 
-def run(*, every: bool) -> None:
-    """Run the demo, with every method or a few; what it makes is kept in the cache folder."""
+def run() -> None:
+    """Run the demo; what it makes is kept in the cache folder."""
     from rich.console import Console
 
     from cuvee.evaluate.zoo.build import build
@@ -22,7 +18,7 @@ def run(*, every: bool) -> None:
     from cuvee.evaluate.zoo.text.tasks import TASKS as ALL_TASKS
     from cuvee.evaluate.zoo.text.zoo import text_zoo
     from cuvee.plan.memory import default_workers
-    from demo.merges import MERGES, every_merge
+    from demo.merges import MERGES
     from demo.table import results_table
 
     console = Console()
@@ -35,14 +31,9 @@ def run(*, every: bool) -> None:
     trained = time.perf_counter()
 
     base, models = folder / "base", list(experts.values())
-    recipes = every_merge(base, models) if every else {merge.name: merge.recipe(base, models) for merge in MERGES}
-    merges = {name: folder / "merges" / name.replace(" ", "_") for name in recipes}
-    for name, recipe in recipes.items():
-        try:
-            cuvee.merge(recipe, merges[name], overwrite=True)
-        except cuvee.CuveeError as error:
-            console.print(f"{name} is left out: {error}", soft_wrap=True)
-            del merges[name]
+    merges = {merge.name: folder / "merges" / merge.name.replace(" ", "_") for merge in MERGES}
+    for merge in MERGES:
+        cuvee.merge(merge.recipe(base, models), merges[merge.name], overwrite=True)
     merged = time.perf_counter()
 
     tasks = [folder / "tasks" / task for task in TASKS]
@@ -61,11 +52,8 @@ def run(*, every: bool) -> None:
 
 def main() -> int:
     """The exit status: 0, or 2 if a package is missing."""
-    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
-    parser.add_argument("--all", action="store_true", help="every method of the registry at its default parameters")
-    options = parser.parse_args()
     try:
-        run(every=options.all)
+        run()
     except cuvee.CuveeError as error:
         print(error, file=sys.stderr)
         return 2

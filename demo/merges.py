@@ -29,21 +29,6 @@ class Merge:
         return recipe
 
 
-def every_merge(base: Path, experts: Sequence[Path]) -> dict[str, Any]:
-    """A recipe of each method at its defaults, by its name; a method of few models takes the first experts."""
-    from cuvee import Recipe, methods
-    from cuvee.recipe.template import commented
-
-    found = {}
-    for name in methods.for_tensors():
-        method = methods.get(name)
-        models = [str(expert) for expert in experts[: method.most]]
-        text = commented(models, None if method.base == "ordinary" else str(base), name)
-        label = name if len(models) == len(experts) else f"{name} ({len(models)} of {len(experts)})"
-        found[label] = Recipe.from_yaml(text).model_copy(update={"dtype": "float32"})
-    return found
-
-
 # The coefficients were chosen once, by mean accuracy on the validation splits; the test splits were not looked at.
 MERGES = (
     Merge("average", "linear", each={"weight": 1.0}, has_base=False),

@@ -23,6 +23,7 @@ from cuvee.evaluate.models import transformers
 from cuvee.evaluate.scores import ScoredTask
 from cuvee.evaluate.task import Task
 from cuvee.evaluate.zoo.workers import Job, Workers
+from cuvee.recipe import Recipe
 from cuvee.store.writer import write_text
 
 BUDGET, LIMIT = 6, 100
@@ -118,23 +119,24 @@ def _bests(arena: Arena, rules: Rules, seed: int) -> dict[str, float]:
 
 def _results(arena: Arena, rules: Rules, entered: Mapping[Turn, Entry]) -> dict[str, Any]:
     """Standings over all seeds, and under `by_seed` those of each."""
-    by_seed: dict[int, dict[Turn, Entry]] = {}
+    seeds = list(dict.fromkeys(entry.seed for entry in entered.values()))
+    merges: dict[int, dict[str, Recipe]] = {seed: {} for seed in seeds}
     for turn, entry in entered.items():
-        by_seed.setdefault(turn.seed, {})[turn] = entry
-    names = [task.name for task in arena.tasks]
-    scored = {seed: _scored(arena, rules, seed, own) for seed, own in by_seed.items()}
-    found = {}
-    for seeds in (*([seed] for seed in by_seed), [*by_seed]):
-        tasks = {name: [scored[seed][name] for seed in seeds] for name in scored[seeds[0]]}
-        own = {name: each for name, each in tasks.items() if name in names}
-        held_out = {name: each for name, each in tasks.items() if name not in names}
-        found[tuple(seeds)] = standings([entry for seed in seeds for entry in by_seed[seed].values()], own, held_out)
-    return {**found[tuple(by_seed)], "by_seed": {str(seed): found[(seed,)] for seed in by_seed}}
+        merges[entry.seed][entry.method] = turn.recipe(entry)
+    scored = {seed: _scored(arena, rules, seed, merges[seed]) for seed in seeds}
+
+    def over(chosen: Sequence[int]) -> dict[str, Any]:
+        own, held_out = (
+            {task.name: [scored[seed][task.name] for seed in chosen] for task in tasks}
+            for tasks in (arena.tasks, arena.held_out)
+        )
+        return standings([entry for entry in entered.values() if entry.seed in chosen], own, held_out)
+
+    return {**over(seeds), "by_seed": {str(seed): over([seed]) for seed in seeds}}
 
 
-def _scored(arena: Arena, rules: Rules, seed: int, entered: Mapping[Turn, Entry]) -> dict[str, ScoredTask]:
-    """By task: what base, its own expert and all methods made of the test items."""
-    merges = {turn.method.name: turn.recipe(entry) for turn, entry in entered.items()}
+def _scored(arena: Arena, rules: Rules, seed: int, merges: Mapping[str, Recipe]) -> dict[str, ScoredTask]:
+    """By task: what base, its own expert and all merges made of the test items."""
     found = {
         task.name: task for task in rules.test({BASE: arena.base, **merges}, [*arena.tasks, *arena.held_out]).tasks
     }
