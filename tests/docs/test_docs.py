@@ -161,14 +161,18 @@ def commands(page: str) -> Iterator[tuple[str, str]]:
 
 
 def call(command: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> tuple[Any, str, str]:
-    words = shlex.split(command.partition(">")[0])
+    line, _, file = command.partition(">")
+    words = shlex.split(line)
     assert words[0] == "cuvee"
     console.stdout.cache_clear()
     console.stderr.cache_clear()
     monkeypatch.setattr("sys.argv", words)
     with pytest.raises(SystemExit) as done:
         cli.main()
-    return done.value.code, *capfd.readouterr()
+    said = capfd.readouterr()
+    if file:
+        Path(file.strip()).write_text(said.out)
+    return done.value.code, *said
 
 
 @pytest.mark.parametrize("page", sorted({block.page for block in blocks("console")}))

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from cuvee.report.units import duration as duration
+from cuvee.report.units import size as size
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import ProgressColumn
@@ -76,15 +79,6 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2))
 
 
-def size(count: float) -> str:
-    """Bytes in decimal units."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
-
-
 def spread(numbers: Iterable[int]) -> str:
     """The least and the largest of some numbers, or the only one."""
     found = sorted({*numbers})
@@ -95,11 +89,6 @@ def told(errors: dict[str, Any]) -> str:
     """A line about relative errors, the worst module named."""
     name, worst = max(errors["modules"].items(), key=lambda item: item[1])
     return f"relative error {errors['all']:.3g}, the largest {worst:.3g} in {name}"
-
-
-def duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
 
 
 @contextlib.contextmanager

@@ -51,9 +51,27 @@ def _tell(verdict: Any) -> None:
     put(f"{told}: {verdict.chunks} chunks hashed{again}")
 
 
-def report(out: Annotated[Path, typer.Argument(help="Folder of a merge by cuvee.")]) -> None:
-    """Write OUT/report.html: the merge, its models and how far each layer is from the base. Reads every model once."""
-    from cuvee.report.merge import write_report
+def report(
+    what: Annotated[
+        Path,
+        typer.Argument(help="Folder of a merge or a league, or what evaluate or compare printed with --json."),
+    ],
+    *,
+    scores: Annotated[
+        Path | None, typer.Option(help="What `cuvee evaluate --json` printed, for the report of a merge.")
+    ] = None,
+) -> None:
+    """Write a page of one file, with charts, that needs no network: OUT/report.html, or beside a JSON file.
 
-    path = write_report(out, lambda label: say(f"reading {label}"))
+        cuvee report merged
+        cuvee compare base merged --tasks tasks --json > comparison.json && cuvee report comparison.json
+
+    Of a merge it tells the plan and its cost, what each model changed in each layer, where signs conflict, cosines and
+    singular values of the changes; every model is read once.
+    """
+    from cuvee import api
+    from cuvee.report.write import write_report
+
+    with byte_progress("report") as progress:
+        path = write_report(what, scores, api.planned_again, progress)
     put(str(path))

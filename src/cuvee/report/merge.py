@@ -1,39 +1,42 @@
-"""The report of a finished merge: one HTML file that needs no network."""
+"""The report of a finished merge."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
-
+from cuvee import methods
 from cuvee.core import Checkpoint, CuveeError, dtype_name
 from cuvee.engine.output import MANIFEST, read_manifest
+from cuvee.plan.estimate import estimate
+from cuvee.plan.memory import Room, default_memory, default_workers
+from cuvee.plan.plan import Plan
 from cuvee.recipe import Recipe
-from cuvee.report.charts import Line, line_chart
-from cuvee.report.differences import Differences, compare
+from cuvee.report.charts import Axis, Line, heat_map, line_chart
+from cuvee.report.geometry import Geometry, Layer, Spectrum, survey
+from cuvee.report.page import short_names, write_page
+from cuvee.report.scores import score_facts
+from cuvee.store.anatomy import split_layer
 from cuvee.store.folder import Folder
 from cuvee.store.open import load
 
 FILE = "report.html"
+MERGE = "the merge"
 
 
-@dataclass(frozen=True)
-class Compared:
-    """How far a model is from the reference."""
-
-    label: str
-    found: Differences
-
-
-def write_report(folder: Path, tell: Callable[[str], None]) -> Path:
+def write_merge_report(
+    folder: Path,
+    planned: Callable[[Mapping[str, Any]], Plan],
+    scores: Mapping[str, Any] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
     """Compare a merge and its models with the base (or the first model), and write FILE beside the weights.
 
-    Reads every model once. `tell` hears which one is being read. Raises CuveeError when the folder is not a merge.
+    planned: the plan of a manifest. scores: what `Scores.to_json` gives. Reads every model once, and a few matrices
+    again. Raises CuveeError when the folder is not a merge of models.
     """
     manifest = read_manifest(folder)
     if manifest is None:
@@ -41,52 +44,97 @@ def write_report(folder: Path, tell: Callable[[str], None]) -> Path:
     if "adapter" in manifest:
         raise CuveeError(f"{folder} holds an adapter: a report is of models. cuvee lora fuse applies it to its base.")
     recipe = Recipe.load(manifest["recipe"], manifest["roots"])
-    reference, models = _inputs(recipe)
-    compared = []
-    for label, model in [*((model.label, model) for model in models), ("the merge", Folder(folder))]:
-        tell(label)
-        compared.append(Compared(label, compare(reference, model)))
-    path = folder / FILE
-    path.write_text(_render(folder, manifest, recipe, reference, compared), encoding="utf-8")
-    return path
+    reference, *models = [load(name, recipe.roots) for name in dict.fromkeys(_named(recipe))]
+    merge = Folder(folder)
+    found = survey(reference, models, merge, progress)
+    origin, *names = short_names([reference.label, *(model.label for model in models)])
+    names.append(MERGE)
+    facts = {
+        "title": folder.resolve().name,
+        "recipe": recipe.to_yaml(),
+        "origin": origin,
+        "has_base": recipe.base_model is not None,
+        "reference": reference.label,
+        "names": names,
+        "labels": [*(model.label for model in models), str(folder)],
+        "geometry": found,
+        **_charts(found, names),
+        **_output(merge),
+        **_work(manifest, planned(manifest)),
+        **score_facts(scores),
+    }
+    return write_page(folder / FILE, "merge.html", facts)
 
 
-def _inputs(recipe: Recipe) -> tuple[Checkpoint, list[Checkpoint]]:
-    """The reference, and the models beside it that are not inner merges."""
-    named = [entry.model for entry in recipe.models if isinstance(entry.model, str)]
-    if isinstance(recipe.base_model, str):
-        reference, rest = recipe.base_model, [name for name in named if name != recipe.base_model]
-    elif named:
-        reference, *rest = named
-    else:
-        raise CuveeError("A report needs a model or a base that is not itself a recipe.")
-    return load(reference, recipe.roots), [load(name, recipe.roots) for name in rest]
+def _named(recipe: Recipe) -> Iterator[str]:
+    """The models of a recipe and its inner recipes, the base first."""
+    for model in (recipe.base_model, *(entry.model for entry in recipe.models)):
+        if isinstance(model, Recipe):
+            yield from _named(model)
+        elif isinstance(model, str):
+            yield model
 
 
-def _render(
-    folder: Path, manifest: dict[str, Any], recipe: Recipe, reference: Checkpoint, compared: list[Compared]
-) -> str:
-    stored = Folder(folder)
-    specs = [stored.spec(name) for name in stored.names()]
-    rows = compared[-1].found.by_layer()
-    lines = [Line(each.label, [(row.label, row.relative) for row in each.found.by_layer()]) for each in compared]
-    environment = Environment(loader=PackageLoader("cuvee.report"), autoescape=True, trim_blocks=True)
-    return environment.get_template("merge.html").render(
-        title=f"{folder.resolve().name}: {recipe.merge_method}",
-        method=recipe.merge_method,
-        reference=reference.label,
-        parameters=f"{sum(spec.numel for spec in specs):,}",
-        size=f"{sum(spec.nbytes for spec in specs) / 1e9:.3g} GB",
-        dtypes=", ".join(sorted({dtype_name(spec.dtype) for spec in specs})),
-        tensors=len(specs),
-        versions=f"cuvee {manifest['cuvee']}, torch {manifest['torch']}, {manifest['processor']}",
-        recipe=recipe.to_yaml(),
-        rules=Counter(entry["rule"] for entry in manifest["tensors"].values()).most_common(),
-        left_out=manifest["left_out"],
-        nonfinite=manifest["nonfinite"],
-        totals=[(each.label, each.found.total()) for each in compared],
-        rows=rows,
-        chart=line_chart(lines),
-        inputs=json.dumps(manifest["inputs"], indent=1),
-        plan=manifest["plan"],
+def _output(merge: Checkpoint) -> dict[str, Any]:
+    specs = [merge.spec(name) for name in merge.names()]
+    return {
+        "parameters": sum(spec.numel for spec in specs),
+        "bytes": sum(spec.nbytes for spec in specs),
+        "dtypes": ", ".join(sorted({dtype_name(spec.dtype) for spec in specs})),
+        "tensors": len(specs),
+    }
+
+
+def _work(manifest: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
+    """What was done, by the manifest, and what it takes on this machine."""
+    workers = default_workers()
+    return {
+        "method": methods.get(plan.recipe.merge_method),
+        "versions": f"cuvee {manifest['cuvee']}, torch {manifest['torch']}, {manifest['processor']}",
+        "rules": Counter(entry["rule"] for entry in manifest["tensors"].values()).most_common(),
+        "manifest": manifest,
+        "inputs": json.dumps(manifest["inputs"], indent=1),
+        "workers": workers,
+        "cost": estimate(plan, Room(default_memory() // workers), workers),
+    }
+
+
+def _charts(found: Geometry, names: Sequence[str]) -> dict[str, Any]:
+    ticks = _ticks(found.layers)
+    lines = [
+        Line(name, [(at, layer.relative(place)) for at, layer in enumerate(found.layers)], name == MERGE)
+        for place, name in enumerate(names)
+    ]
+    signs = [
+        Line("signs differ", [(at, layer.conflicting) for at, layer in enumerate(found.layers)]),
+        Line("change that cancels", [(at, layer.cancelled) for at, layer in enumerate(found.layers)], leading=True),
+    ]
+    cosines = [[found.whole.cosine(one, other) for other in range(len(names))] for one in range(len(names))]
+    x, share = Axis("layer"), Axis("share", percent=True, zero=True)
+    relative = Axis("relative change", percent=True, zero=True)
+    return {
+        "change_chart": line_chart("Change by layer", lines, x, relative, ticks),
+        "sign_chart": line_chart("Sign conflicts by layer", signs, x, share, ticks) if len(names) > 2 else None,
+        "cosine_chart": heat_map("Cosines between changes", names, cosines),
+        "spectrum_charts": [(spectrum, _spectrum_chart(spectrum, names)) for spectrum in found.spectra],
+    }
+
+
+def _spectrum_chart(spectrum: Spectrum, names: Sequence[str]) -> Any:
+    lines = [
+        Line(name, [(place + 1.0, value) for place, value in enumerate(values)], name == MERGE)
+        for name, values in zip(names, spectrum.values, strict=True)
+    ]
+    return line_chart(
+        f"Singular values of {spectrum.name}", lines, Axis("index", zero=True), Axis("singular value", log=True)
     )
+
+
+def _ticks(layers: Sequence[Layer]) -> list[str]:
+    """Layers by number where there is one stack."""
+    places = [split_layer(f"{layer.label}.") for layer in layers]
+    stacks = {stack for stack, number in places if number is not None}
+    return [
+        layer.label if number is None or len(stacks) > 1 else str(number)
+        for layer, (_, number) in zip(layers, places, strict=True)
+    ]
