@@ -9,15 +9,16 @@ from rich.table import Table
 from cuvee.evaluate.scores import Scores
 
 CAPTION = (
-    "gap closed: mean over tasks of (model - base) / (own expert - base)\n"
+    "gap closed: mean share of the own experts' accuracies, from the base's, 0, to all, 100\n"
     "standard error of an accuracy: at most {error:.1f} points"
 )
 Accuracies = Mapping[str, float]  # by the name of the task
 
 
 def gap_closed(accuracies: Accuracies, base: Accuracies, ceiling: Accuracies) -> float:
-    """The mean over tasks of (accuracy - base) / (expert - base): 0 at the base, 1 at each task's own expert."""
-    return mean((accuracies[task] - base[task]) / (ceiling[task] - base[task]) for task in base)
+    """How far the mean share of the experts' accuracies is from the base's, 0, to 1."""
+    found, start = (mean(each[task] / ceiling[task] for task in base) for each in (accuracies, base))
+    return (found - start) / (1 - start)
 
 
 def results_table(scores: Scores, *, merges: Sequence[str]) -> Table:

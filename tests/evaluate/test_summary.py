@@ -58,7 +58,8 @@ def test_a_summary_by_hand() -> None:
     assert merged.normalised is not None
     assert merged.normalised.value == pytest.approx((80 / 90 + 45 / 50) / 2)  # 0.89444
     assert merged.gap_closed is not None
-    assert merged.gap_closed.value == pytest.approx((20 / 30 + 5 / 10) / 2)
+    start = (60 / 90 + 40 / 50) / 2
+    assert merged.gap_closed.value == pytest.approx(((80 / 90 + 45 / 50) / 2 - start) / (1 - start))  # 0.60417
     assert merged.worst is not None
     assert (merged.worst.value, merged.worst_task) == (pytest.approx(80 / 90), "a")
     assert merged.generalisation is not None

@@ -26,7 +26,7 @@ class Summary(NamedTuple):
 
     mean: Estimate | None  # of the scores, where all have one unit
     normalised: Estimate | None  # share of the expert's score, on tasks that have an expert
-    gap_closed: Estimate | None  # from the base, 0, to the expert, 1
+    gap_closed: Estimate | None  # of the normalised score, from the base's, 0, to the experts', 1
     worst: Estimate | None  # the least normalised score
     worst_task: str | None
     generalisation: Estimate | None  # share of the base's score, on tasks that have no expert
@@ -58,9 +58,14 @@ def summarise(
 
 
 def gaps(scores: Scores, model: str, base: str | None, experts: Mapping[str, str]) -> Numbers:
-    """(1 + replicates): the gap that a model closes, then on items drawn anew, the same for all models."""
+    """(1 + replicates): how far the mean normalised score is from the base's, 0, to the experts', 1.
+
+    Of means over tasks: the mean of each task's own gap would hang on the tasks with the least of one.
+    """
     own = [task for task in scores.tasks if task.name in experts]
-    return _known_mean(gap_closed(_scores(own, model), _scores(own, base), _scores(own, experts)))
+    bests = _scores(own, experts)
+    found, start = (_known_mean(normalised(_scores(own, each), bests, _higher(own))) for each in (model, base))
+    return gap_closed(found, start, np.ones_like(start))
 
 
 def _summary(scores: Scores, model: str, base: str | None, experts: Mapping[str, str]) -> Summary:
