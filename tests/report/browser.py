@@ -65,6 +65,8 @@ async function measure(view, page) {
     inks: [...new Set(texts.map((each) => colour(each)))],
     small: texts.filter((each) => each.closest("svg")).map((each) => each.getBoundingClientRect().height),
     cut: cut.map((each) => each.textContent),
+    clipped: visible.filter((each) => each.getBoundingClientRect().right > view.innerWidth + 1).map(String),
+    buttons: visible.filter((each) => each.matches("button")).length,
     charts: [...page.querySelectorAll("figure svg")].map((each) => each.getBoundingClientRect().width),
     fetched: view.performance.getEntriesByType("resource").map((each) => each.name),
     headings: [...page.querySelectorAll("h1, h2")].map((each) => each.textContent),

@@ -1,4 +1,4 @@
-"""Pages of a merge with scores, of a comparison, and of scores alone."""
+"""Pages of a merge with scores, of a comparison, of scores alone, and of a league."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import pytest
 import cuvee
 from cuvee import api
 from cuvee.evaluate.compare import compare
+from cuvee.evaluate.league.league import league
 from cuvee.evaluate.scores import ScoredTask, Scores
 from cuvee.evaluate.store import Cost
 from cuvee.evaluate.summary import summarise
 from cuvee.evaluate.task import Item, Prediction
 from cuvee.report.write import write_report
+from tests.tiny_zoo import write_zoo
 
 INPUTS = Path(__file__).parents[1] / "data" / "golden" / "mergekit" / "inputs"
 MODELS = {"base": 0.5, "ft0": 0.9, "ft1": 0.7, "a merge with a rather long name, of which the end tells most": 0.8}
@@ -49,7 +51,7 @@ def scored() -> Scores:
 
 @pytest.fixture(scope="session")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `merged`, scores.json and comparison.json."""
+    """A folder with `merged`, scores.json, comparison.json and `league`."""
     root = tmp_path_factory.mktemp("told")
     models = [str(INPUTS / name) for name in ("ft0", "ft1", "ft2")]
     cuvee.merge({"merge_method": "ties", "base_model": str(INPUTS / "base"), "models": models}, root / "merged")
@@ -62,6 +64,9 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
     before, *others = MODELS
     pairs = {after: [each.to_json() for each in compare(scores, before, after)] for after in others}
     (root / "comparison.json").write_text(json.dumps({"before": before, "after": pairs}))
+    names = ("linear", "magmax", "task_arithmetic", "iso_c", "slerp")
+    options = {"seeds": (0, 1), "budget": 1, "processes": 1, "store": root / "store"}
+    league(write_zoo(root / "zoo"), root / "league", names=names, **options)
     return root
 
 
@@ -71,4 +76,5 @@ def pages(told: Path) -> dict[str, Path]:
         "merge": write_report(told / "merged", told / "scores.json", api.planned_again),
         "comparison": write_report(told / "comparison.json", None, api.planned_again),
         "scores": write_report(told / "scores.json", None, api.planned_again),
+        "league": write_report(told / "league", None, api.planned_again),
     }

@@ -44,9 +44,11 @@ def test_ticks_are_round_and_hold_all_values(values: list[float], ticks: list[fl
 
 def test_a_logarithmic_scale_gives_equal_room_to_equal_ratios() -> None:
     scale = Scale.of([0.02, 0.0, 400.0], 0, 100, log=True)
-    assert scale.ticks() == pytest.approx([0.01, 0.1, 1, 10, 100, 1000])
+    assert (scale.low, scale.high) == pytest.approx((0.02, 500))
+    assert scale.ticks() == pytest.approx([0.1, 1, 10, 100])
+    assert Scale.of([3, 40], 0, 100, log=True).ticks() == pytest.approx([2, 5, 10, 20, 50])
     assert scale.place(1) - scale.place(0.1) == pytest.approx(scale.place(100) - scale.place(10))
-    assert scale.place(0.0) == scale.place(0.01) == 0
+    assert scale.place(0.0) == scale.place(0.02) == 0
 
 
 def test_dots_stand_in_the_order_of_their_values() -> None:
@@ -66,6 +68,12 @@ def test_what_is_far_out_stands_at_the_end_and_leaves_room_for_the_rest() -> Non
     assert far < one
     assert other - one > 20 > free[1] - free[0]
     assert "-3000.0 %" in words(bounded)
+
+
+def test_parts_of_a_mean_are_rings_on_both_sides() -> None:
+    rows = [Dot("mean", 0.5, 0.4, 0.6, parts=[0.3, 0.7])]
+    low, high, mean = centres(dot_chart("seeds", rows, Axis("score", percent=True)))
+    assert mean == pytest.approx((low + high) / 2)
 
 
 def test_a_line_has_a_gap_where_there_is_no_number() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from cuvee.report.write import write_report
 
 from .browser import CHROMIUM, contrast, look, printed
 
-PAGES = ("merge", "comparison", "scores")
+PAGES = ("merge", "comparison", "scores", "league")
 browser = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-DESKTOP, PHONE = 1280, 360
+DESKTOP, PHONE, PAPER = 1280, 360, 718
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +77,18 @@ def test_charts_can_be_saved_and_tables_copied(seen: Seen, name: str) -> None:
         assert ElementTree.fromstring(chart).tag == "{http://www.w3.org/2000/svg}svg"
     for table in found["copied"]:
         assert len({line.count("\t") for line in table.splitlines()}) == 1
-    assert any(table.splitlines()[0].startswith(("model", "task")) for table in found["copied"])
+    assert any(table.splitlines()[0].startswith(("model", "task", "method")) for table in found["copied"])
+
+
+@browser
+@each_page
+def test_paper_holds_all_and_no_buttons(pages: dict[str, Path], tmp_path: Path, name: str) -> None:
+    sheet = tmp_path / "sheet.html"
+    sheet.write_text(pages[name].read_text().replace("@media print", "@media all"))
+    found = look(sheet, tmp_path, width=PAPER)
+    assert found["needed"] <= PAPER
+    assert found["clipped"] == []
+    assert found["buttons"] == 0
 
 
 @browser
@@ -100,6 +112,18 @@ def test_the_page_of_a_merge_says_what_was_merged(pages: dict[str, Path]) -> Non
     assert "merge_method: ties" in page
     for chart in ("Change by layer", "Sign conflicts by layer", "Cosines between changes", "Singular values of"):
         assert f'aria-label="{chart}' in page
+
+
+def test_the_page_of_a_league_has_all_methods_and_those_left_out(told: Path, pages: dict[str, Path]) -> None:
+    page = pages["league"].read_text()
+    facts = json.loads((told / "league" / "league.json").read_text())
+    rows = facts["rows"]
+    assert len(rows) == 4
+    for row in rows:
+        assert f">{row['method']}</th>" in page
+        assert f"{100 * row['gap_closed']['value']:.1f} <small>" in page
+    assert page.count('r="3" fill="none"') == 2 * len(rows)  # a ring for each seed
+    assert f"<th>slerp</th><td>{facts['left_out']['slerp']}</td>" in page
 
 
 def test_items_are_shown_as_text(pages: dict[str, Path]) -> None:

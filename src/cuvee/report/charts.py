@@ -17,6 +17,7 @@ from cuvee.report.svg import (
     drawing,
     legend,
     paint,
+    ring,
     series,
     shortened,
     stroke,
@@ -68,6 +69,7 @@ class Dot(NamedTuple):
     low: float
     high: float
     colour: str = "accent"
+    parts: Sequence[float] = ()  # that the value is the mean of
 
 
 class Point(NamedTuple):
@@ -123,6 +125,7 @@ def dot_chart(label: str, rows: Sequence[Dot], x: Axis, marks: Mapping[str, floa
         if isfinite(row.low) and isfinite(row.high):
             title += f" [{told(row.low)}, {told(row.high)}]"
             parts.append(stroke([(across.place(row.low), y), (across.place(row.high), y)], row.colour, width=2))
+        parts += [ring(across.place(part), y, row.colour) for part in row.parts]
         if isfinite(row.value):
             parts.append(dot(across.place(row.value), y, row.colour, title))
         parts.append(text(WIDTH - RIGHT, y + 4, told(row.value), anchor="end", colour="ink"))

@@ -35,7 +35,14 @@ def write_league_report(path: Path, told: Mapping[str, Any]) -> Path:
 
 
 def _gap_chart(told: Mapping[str, Any], colours: Mapping[str, str]) -> Any:
-    dots = [interval_dot(row["method"], row["gap_closed"], colours[row["family"]]) for row in told["rows"]]
+    by_seed: dict[str, list[float]] = {row["method"]: [] for row in told["rows"]}
+    if len(told["seeds"]) > 1:
+        for row in (row for seed in told["by_seed"].values() for row in seed["rows"]):
+            by_seed[row["method"]].append(_value(row["gap_closed"]))
+    dots = [
+        interval_dot(row["method"], row["gap_closed"], colours[row["family"]])._replace(parts=by_seed[row["method"]])
+        for row in told["rows"]
+    ]
     axis = Axis("gap closed, from base to experts", percent=True, within=(LOWEST, inf))
     return dot_chart("Gap closed by each method", dots, axis, {"base": 0.0, "experts": 1.0})
 

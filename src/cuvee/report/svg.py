@@ -32,6 +32,10 @@ SERIES = 8
 """Colours for things of one kind; the next ones are dashed."""
 
 
+STEPS = (1, 2, 5)
+"""Round numbers, but for powers of ten."""
+
+
 def series(place: int) -> str:
     """The colour of the n-th thing of a kind."""
     return f"series{place % SERIES}"
@@ -52,8 +56,11 @@ class Scale(NamedTuple):
         known = [value for value in values if isfinite(value) and (value > 0 or not log)]
         low, high = min(known, default=1.0 if log else 0.0), max(known, default=1.0)
         if log:
-            low, high = 10.0 ** floor(log10(low)), 10.0 ** ceil(log10(high))
-            return cls(low, high if high > low else 10 * low, start, end, log)
+            rounds = [
+                times * 10.0**power for power in range(floor(log10(low)), ceil(log10(high)) + 2) for times in STEPS
+            ]
+            low = max(each for each in rounds if each <= low * (1 + 1e-9))
+            return cls(low, min(each for each in rounds if each > low and each >= high * (1 - 1e-9)), start, end, log)
         low, high = (min(low, 0.0), max(high, 0.0)) if zero else (low, high)
         if low == high:
             low, high = (0.0, high or 1.0) if high >= 0 else (low, 0.0)
@@ -70,8 +77,10 @@ class Scale(NamedTuple):
     def ticks(self) -> list[float]:
         """Round numbers on it."""
         if self.log:
-            first, last = round(log10(self.low)), round(log10(self.high))
-            return [10.0**power for power in range(first, last + 1, max(1, -(-(last - first) // 6)))]
+            powers = range(floor(log10(self.low) + 1e-9), ceil(log10(self.high) - 1e-9) + 1)
+            times = STEPS if len(powers) < 4 else (1,)
+            rounds = [each * 10.0**power for power in powers[:: -(-len(powers) // 7)] for each in times]
+            return [each for each in rounds if self.low * (1 - 1e-9) <= each <= self.high * (1 + 1e-9)]
         step = _step(self.high - self.low)
         return [step * place for place in range(round(self.low / step), round(self.high / step) + 1)]
 
@@ -79,7 +88,7 @@ class Scale(NamedTuple):
 def _step(span: float) -> float:
     """1, 2 or 5 times a power of ten, that cuts a span into 3 to 7 parts."""
     power = 10.0 ** floor(log10(span / 3))
-    return next(power * times for times in (1, 2, 5, 10) if span / (power * times) <= 7)
+    return next(power * times for times in (*STEPS, 10) if span / (power * times) <= 7)
 
 
 def drawing(height: float, title: str, parts: Iterable[str]) -> Markup:
@@ -115,6 +124,10 @@ def dot(x: float, y: float, colour: str, told: str = "", *, radius: float = 4) -
     """told: what a pointer above it shows."""
     title = f"<title>{escape(told)}</title>" if told else ""
     return f'<circle {paint(colour)} cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="currentColor">{title}</circle>'
+
+
+def ring(x: float, y: float, colour: str) -> str:
+    return f'<circle {paint(colour)} cx="{x:.1f}" cy="{y:.1f}" r="3" fill="none" stroke="currentColor"/>'
 
 
 def legend(entries: Sequence[tuple[str, str, float, str]], top: float) -> tuple[list[str], float]:
