@@ -35,7 +35,8 @@ def chart(league: Mapping[str, Any]) -> str:
     def across(value: float) -> str:
         return f"{LEFT + (WIDTH - LEFT - RIGHT) * (min(max(value, low), high) - low) / (high - low):.1f}"
 
-    title = f"Gap closed from base (0) to each task's own expert (100), in %: zoo {league['zoo']}"
+    seeds = f"seed{'s' * (len(league['seeds']) > 1)} {', '.join(map(str, league['seeds']))}"
+    title = f"Gap closed, %: 0 is the base, 100 each task's own expert ({league['zoo']} zoo, {seeds})"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {bottom + BOTTOM}" role="img">',
         f"<title>{escape(title)}</title>",

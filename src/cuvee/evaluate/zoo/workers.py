@@ -88,17 +88,23 @@ def _call(name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -
 
 @contextmanager
 def _display(console: Console, jobs: Mapping[str, Job]) -> Iterator[Callable[[str, int], None]]:
-    """A bar for each job; where there is no terminal, lines as it starts, goes on and ends."""
+    """A bar for each job that is under way; where there is no terminal, lines as it starts, goes on and ends."""
     if not console.is_terminal:
         yield lambda name, done: _say(console, name, done, jobs[name].steps)
         return
     columns = TextColumn("  {task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console) as progress:
-        bars = {name: progress.add_task(name, total=job.steps, start=False) for name, job in jobs.items()}
+        whole = progress.add_task("all", total=sum(job.steps for job in jobs.values()))
+        bars = {
+            name: progress.add_task(name, total=job.steps, start=False, visible=False) for name, job in jobs.items()
+        }
+        so_far = dict.fromkeys(jobs, 0)
 
         def update(name: str, done: int) -> None:
+            so_far[name] = done
             progress.start_task(bars[name])
-            progress.update(bars[name], completed=done)
+            progress.update(bars[name], completed=done, visible=done < jobs[name].steps)
+            progress.update(whole, completed=sum(so_far.values()))
 
         yield update
 
