@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from math import inf, nan
 from xml.etree import ElementTree
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from markupsafe import Markup
 
 from cuvee.report import units
@@ -40,6 +43,18 @@ def words(chart: Markup) -> list[str]:
 )
 def test_ticks_are_round_and_hold_all_values(values: list[float], ticks: list[float]) -> None:
     assert Scale.of(values, 0, 100).ticks() == pytest.approx(ticks)
+
+
+@given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=1))
+def test_ticks_stand_at_equal_distances_from_end_to_end(values: list[float]) -> None:
+    scale = Scale.of(values, 0, 100)
+    places = [scale.place(tick) for tick in scale.ticks()]
+    assert (places[0], places[-1]) == pytest.approx((0, 100))
+    assert 3 <= len(places) - 1 <= 7
+    gaps = [second - first for first, second in pairwise(places)]
+    assert gaps == pytest.approx([gaps[0]] * len(gaps))
+    slack = 1e-6 * (scale.high - scale.low)
+    assert scale.low - slack <= min(values) <= max(values) <= scale.high + slack
 
 
 def test_a_logarithmic_scale_gives_equal_room_to_equal_ratios() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from math import isnan, sqrt
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ import torch
 from torch import Tensor
 
 import cuvee
+from cuvee.core import Checkpoint, TensorSpec
 from cuvee.report import geometry
 from cuvee.report.geometry import Geometry, survey
 
@@ -114,6 +118,38 @@ def test_tensors_that_not_all_have_are_left_out_and_told() -> None:
     found = surveyed(*networks)
     assert found.left_out == ["model.norm.weight", "lm_head.weight"]
     assert found.compared == 7
+
+
+class Counted(Checkpoint):
+    """Counts the entries that are read of each tensor, and the most at once."""
+
+    def __init__(self, weights: Weights) -> None:
+        self.inner, self.read_of, self.most = cuvee.load(weights), Counter[str](), 0
+
+    def names(self) -> Sequence[str]:
+        return self.inner.names()
+
+    def spec(self, name: str) -> TensorSpec:
+        return self.inner.spec(name)
+
+    def read(self, name: str, span: tuple[int, int] | None = None, into: bytearray | None = None) -> Tensor:
+        found = self.inner.read(name, span)
+        self.read_of[name] += found.numel()
+        self.most = max(self.most, found.numel())
+        return found
+
+    def identity(self) -> dict[str, Any]:
+        return {}
+
+
+def test_every_model_is_read_once_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(geometry, "PIECE", 7)
+    monkeypatch.setattr(geometry, "MATRICES", 0)
+    reference, *rest = (Counted(network(seed)) for seed in range(4))
+    survey(reference, rest[:-1], rest[-1], None)
+    for checkpoint in (reference, *rest):
+        assert checkpoint.read_of == {name: checkpoint.spec(name).numel for name in checkpoint.names()}
+        assert checkpoint.most == 7
 
 
 def test_progress_ends_at_all_bytes() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from math import inf, isfinite
+from operator import itemgetter
 from typing import NamedTuple
 
 from markupsafe import Markup
@@ -105,7 +106,7 @@ def line_chart(title: str, lines: Sequence[Line], x: Axis, y: Axis, labels: Sequ
 
 
 def dot_chart(label: str, rows: Sequence[Dot], x: Axis, marks: Mapping[str, float] | None = None) -> Markup:
-    """A row for each thing, with its interval. marks: values to compare with, by what they are called."""
+    """A row for each thing, with its interval. marks: one or two values to compare with, by name."""
     marks = marks or {}
     left = 16 + min(190, 7 * max((len(row.name) for row in rows), default=0))
     room = 58  # for the number at the end of a row
@@ -113,10 +114,11 @@ def dot_chart(label: str, rows: Sequence[Dot], x: Axis, marks: Mapping[str, floa
     across = x.scale([*values, *marks.values()], left, WIDTH - RIGHT - room)
     bottom = TOP + ROW * len(rows)
     parts = [*_steps(across, x, bottom, TOP - 6)]
-    for name, value in marks.items():
-        at = across.place(value)
+    places = {name: across.place(value) for name, value in sorted(marks.items(), key=itemgetter(1))}
+    crowded = len(places) == 2 and max(places.values()) - min(places.values()) < 50
+    for (name, at), anchor in zip(places.items(), ("end", "start") if crowded else ("middle", "middle"), strict=False):
         parts.append(stroke([(at, TOP - 6), (at, bottom)], "soft", width=1.2, dashes="4 3"))
-        parts.append(text(at, TOP - 12, name, anchor="middle"))
+        parts.append(text(at, TOP - 12, name, anchor=anchor))
     told = percent if x.percent else number
     for place, row in enumerate(rows):
         y = TOP + ROW * (place + 0.5)

@@ -64,8 +64,10 @@ class Scale(NamedTuple):
         low, high = (min(low, 0.0), max(high, 0.0)) if zero else (low, high)
         if low == high:
             low, high = (0.0, high or 1.0) if high >= 0 else (low, 0.0)
-        step = _step(high - low)
-        return cls(step * floor(low / step + 1e-9), step * ceil(high / step - 1e-9), start, end)
+        for _ in range(2):  # round ends may ask for a larger step, and that for rounder ends
+            step = _step(high - low)
+            low, high = step * floor(low / step + 1e-9), step * ceil(high / step - 1e-9)
+        return cls(low, high, start, end)
 
     def place(self, value: float) -> float:
         """Of a value, or of the nearest end."""
