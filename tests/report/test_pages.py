@@ -9,12 +9,16 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
+import cuvee
 from cuvee import api
 from cuvee.core import CuveeError
 from cuvee.report.write import write_report
 
 from .browser import CHROMIUM, contrast, look, printed
+from .conftest import INPUTS
 
 PAGES = ("merge", "comparison", "scores", "league")
 browser = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
@@ -138,15 +142,11 @@ def test_differences_in_bits_stand_apart_from_shares(pages: dict[str, Path]) -> 
 
 
 def test_a_nested_merge_is_compared_with_all_its_models(tmp_path: Path, told: Path) -> None:
-    import cuvee
-
-    from .conftest import INPUTS
-
     inner = {"merge_method": "linear", "models": [str(INPUTS / "ft0"), str(INPUTS / "ft1")]}
     recipe = {"merge_method": "linear", "models": [{"model": inner}, str(INPUTS / "ft2")]}
     cuvee.merge(recipe, tmp_path / "nested")
     page = write_report(tmp_path / "nested", None, api.planned_again).read_text()
-    assert "ft1, ft2 merged by" in page
+    assert "<p>ft0, ft1, ft2 merged by" in page
     assert "A change is a model less <span" in page
 
 
@@ -164,6 +164,37 @@ def test_files_that_hold_something_else(tmp_path: Path, name: str, text: str | N
         (tmp_path / name).write_text(text)
     with pytest.raises(CuveeError, match=message):
         write_report(tmp_path / name, None, api.planned_again)
+
+
+def write_network(folder: Path, **weights: Any) -> str:
+    folder.mkdir()
+    shapes = {"conv1.weight": (4, 3, 3, 3), "fc.weight": (5, 4), "fc.bias": (5,)}
+    save_file({**{name: torch.randn(shape) for name, shape in shapes.items()}, **weights}, folder / "model.safetensors")
+    return str(folder)
+
+
+def test_networks_without_layers_and_numbers_that_are_not_finite(tmp_path: Path) -> None:
+    models = [write_network(tmp_path / name) for name in "ab"]
+    models.append(write_network(tmp_path / "c", **{"fc.bias": torch.tensor([1.0, 2.0, 3.0, 4.0, float("nan")])}))
+    cuvee.merge({"merge_method": "linear", "models": models}, tmp_path / "mean", allow_nonfinite=True)
+    page = write_report(tmp_path / "mean", None, api.planned_again).read_text()
+    assert "1 not finite" in page
+    assert not re.search(r"\bnan\b", page.partition("<svg")[2], re.IGNORECASE)
+
+
+def test_one_model_alone_changes_nothing(tmp_path: Path) -> None:
+    cuvee.merge({"merge_method": "passthrough", "models": [write_network(tmp_path / "a")]}, tmp_path / "copy")
+    page = write_report(tmp_path / "copy", None, api.planned_again).read_text()
+    assert "<p>a merged by" in page
+    assert re.search(r'the merge</th>(<td class="n">0.*?</td>){2}', page)
+
+
+def test_a_place_that_cannot_be_written(told: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "scores.json"
+    copied.write_text((told / "scores.json").read_text())
+    (tmp_path / "scores.html").mkdir()
+    with pytest.raises(CuveeError, match=r"scores.html: "):
+        write_report(copied, None, api.planned_again)
 
 
 def test_scores_go_with_a_merge(told: Path) -> None:

@@ -54,6 +54,7 @@ def write_merge_report(
         "recipe": recipe.to_yaml(),
         "origin": origin,
         "has_base": recipe.base_model is not None,
+        "merged": names[:-1] if recipe.base_model is not None else [origin, *names[:-1]],
         "reference": reference.label,
         "names": names,
         "labels": [*(model.label for model in models), str(folder)],

@@ -8,13 +8,14 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from cuvee.core import CuveeError
 from cuvee.report import units
 from cuvee.report.svg import COLOURS
 from cuvee.store.writer import write_text
 
 
 def write_page(path: Path, template: str, facts: Mapping[str, Any]) -> Path:
-    """Fill a template and write it."""
+    """Fill a template and write it. Raises CuveeError where it cannot be written."""
     from cuvee import __version__
 
     environment = Environment(
@@ -25,7 +26,11 @@ def write_page(path: Path, template: str, facts: Mapping[str, Any]) -> Path:
         undefined=StrictUndefined,
     )
     environment.filters |= {each.__name__: each for each in (units.number, units.percent, units.size, units.duration)}
-    write_text(path, environment.get_template(template).render(colours=COLOURS, version=__version__, **facts) + "\n")
+    text = environment.get_template(template).render(colours=COLOURS, version=__version__, **facts)
+    try:
+        write_text(path, text + "\n")
+    except OSError as error:
+        raise CuveeError(f"{path}: {error.strerror}.") from None
     return path
 
 

@@ -36,10 +36,10 @@ def write_report(
         raise CuveeError(f"--scores {scores} goes with the folder of a merge, and {path} is not one.")
     if league:
         return write_league_report(path / REPORT, _read(path / LEAGUE))
-    told = _read(path)
-    if "after" in told:
-        return write_comparison_report(path.with_suffix(".html"), told)
-    return write_score_report(path.with_suffix(".html"), _checked(path, told))
+    told, page = _read(path), path.with_suffix(".html")
+    if {"before", "after"} <= told.keys():
+        return write_comparison_report(page, told)
+    return write_score_report(page, _checked(path, told))
 
 
 def _scores(path: Path) -> dict[str, Any]:
@@ -47,6 +47,7 @@ def _scores(path: Path) -> dict[str, Any]:
 
 
 def _checked(path: Path, told: dict[str, Any]) -> dict[str, Any]:
+    """Scores, or CuveeError."""
     if not {"split", "tasks", "models"} <= told.keys():
         raise CuveeError(f"{path}: neither `cuvee evaluate` nor `cuvee compare` printed this with --json.")
     return told
