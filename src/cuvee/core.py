@@ -20,6 +20,9 @@ CHUNK = 1 << 22
 """Entries of one unit of work: the smallest piece that is journaled; never tuned either."""
 
 
+PIECE = 1 << 12
+"""Entries that a sample takes from one place."""
+
 KERNEL = 16
 """Last axes shorter than this are taken for convolution kernels."""
 
@@ -122,6 +125,16 @@ class Grid:
         """Cut a chunk into tiles of about `entries`, in whole blocks."""
         step = max(1, entries // self.block) * self.block
         return ((at, min(at + step, stop)) for at in range(start, stop, step))
+
+    def pieces(self, start: int, stop: int, entries: int) -> tuple[tuple[int, int], ...]:
+        """Whole rows from all over a chunk, of about `entries` together: the whole chunk if it has no more."""
+        if stop - start <= entries:
+            return ((start, stop),)
+        row = self.view[-1] if len(self.view) > 1 else 1
+        piece = max(row, PIECE // row * row)
+        count = max(1, entries // piece)
+        steps = [start + (stop - start - piece) * i // max(1, count - 1) // row * row for i in range(count)]
+        return tuple((at, at + piece) for at in steps)
 
 
 def row_length(shape: tuple[int, ...]) -> int:

@@ -166,7 +166,7 @@ class _Run:
             self.journal.add(output.name, written.chunk, written.digest, written.bad)
             self.bar.wrote(output, written.chunk)
         if answer.task.at is not None:
-            self.bar.gathered(output, range(*answer.task.chunks))
+            self.bar.gathered(output, answer.task.chunks)
         self.schedule.take(answer)
         self.bar.tell()
 

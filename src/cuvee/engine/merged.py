@@ -72,7 +72,7 @@ class Merged(Checkpoint):
             statistics = dict(task.statistics)
             if task.whole:
                 self._bench.settle(output, statistics, task.at)
-            states = self._bench.gather(output, statistics, task.at, range(*task.chunks))
+            states = self._bench.gather(output, statistics, task.at, task.chunks)
             learned = {k: known for k, known in statistics.items() if k[2] is not None and k not in task.statistics}
             schedule.take(Done(task, states, learned, []))
         return schedule.statistics

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from cuvee.plan.plan import Output, Plan
 
@@ -19,7 +19,7 @@ class Bar:
         self._done = 0
         self._passes: dict[tuple[int, int], int] = {}  # (order of the output, chunk) -> passes that count
 
-    def gathered(self, output: Output, chunks: range) -> None:
+    def gathered(self, output: Output, chunks: Iterable[int]) -> None:
         """One pass over some chunks is done."""
         for chunk in chunks:
             self._raise(output, chunk, min(output.passes - 1, self._passes.get((output.order, chunk), 0) + 1))

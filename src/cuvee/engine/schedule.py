@@ -12,7 +12,7 @@ from cuvee.engine.tiles import Bench
 from cuvee.methods._calls import Statistics
 from cuvee.plan.plan import Output, Plan
 
-WHOLE = 1
+WHOLE = 4
 """Chunks of a tensor whose folds and writes one worker does by itself."""
 
 
@@ -111,7 +111,7 @@ class Schedule:
             at = next((i for i in range(course.goal) if evaluator.unfinished(output.steps[i])), at)
         todo = [c for c in range(chunks) if at is not None or not self._written(output, c)]
         known = self._known(output)
-        tasks = [Task(course.index, (c, c + 1), at, whole, known) for c in todo]
+        tasks = [Task(course.index, chunks, at, whole, known) for chunks in ([todo] if whole else [[c] for c in todo])]
         course.waiting = len(tasks)
         self._ready.extendleft(reversed(tasks))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import xxhash
@@ -21,7 +22,7 @@ class Task(NamedTuple):
     """
 
     output: int
-    chunks: tuple[int, int]
+    chunks: Sequence[int]
     at: int | None
     whole: bool
     statistics: Statistics
@@ -60,10 +61,10 @@ def run(task: Task, bench: Bench, writer: Writer) -> Done | Failed:
             bench.settle(output, statistics, len(output.steps) if task.at is None else task.at)
         learned = {k: known for k, known in statistics.items() if k[2] is not None and k not in task.statistics}
         if task.at is not None:
-            states = bench.gather(output, statistics, task.at, range(*task.chunks))
+            states = bench.gather(output, statistics, task.at, task.chunks)
             return Done(answered, states, learned, [])
         written = []
-        for chunk in range(*task.chunks):
+        for chunk in task.chunks:
             data, bad = bench.make(output, statistics, chunk)
             start, _ = output.grid.chunks()[chunk]
             writer.write(output.shard, output.offset + start * output.spec.dtype.itemsize, data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import isfinite
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cuvee.core import CuveeError, dtype_name
 from cuvee.folds import Tile
-from cuvee.methods._calls import Evaluator, Leaf, Statistics, padded
+from cuvee.methods._calls import Evaluator, Leaf, Statistics, Step, padded
 from cuvee.plan.memory import Room
 from cuvee.plan.plan import Output, Plan
 
@@ -40,11 +40,19 @@ class Bench:
 
         return Evaluator(output.order, output.compute, read, statistics)
 
-    def tiles(self, output: Output, chunks: range) -> Iterator[Tile]:
+    def tiles(self, output: Output, chunks: Iterable[int]) -> Iterator[Tile]:
         """The tiles of some chunks, in order."""
         grid, entries = output.grid, self.room.tile_entries(output)
-        for start, stop in grid.chunks()[chunks.start : chunks.stop]:
-            yield from (Tile(output.order, a, b, grid) for a, b in grid.tiles(start, stop, entries))
+        for chunk in chunks:
+            yield from (Tile(output.order, a, b, grid) for a, b in grid.tiles(*grid.chunks()[chunk], entries))
+
+    def samples(self, output: Output, chunks: Iterable[int]) -> Iterator[Tile]:
+        """A tile for each of some chunks, made of pieces from all over it."""
+        grid, entries = output.grid, self.room.tile_entries(output)
+        for chunk in chunks:
+            start, stop = grid.chunks()[chunk]
+            pieces = grid.pieces(start, stop, entries)
+            yield Tile(output.order, start, start + sum(b - a for a, b in pieces), grid, pieces)
 
     def settle(self, output: Output, statistics: Statistics, before: int) -> None:
         """Run the tensor's own steps before step `before`, all passes of each, here and now."""
@@ -52,11 +60,15 @@ class Bench:
         chunks = range(len(output.grid.chunks()))
         for step in output.steps[:before]:
             while evaluator.unfinished(step):
-                evaluator.close(step, evaluator.gather(step, self.tiles(output, chunks)))
+                evaluator.close(step, self._pass(evaluator, output, step, chunks))
 
-    def gather(self, output: Output, statistics: Statistics, at: int, chunks: range) -> dict[str, Any]:
+    def gather(self, output: Output, statistics: Statistics, at: int, chunks: Iterable[int]) -> dict[str, Any]:
         """One pass of step `at` over some chunks: partial states."""
-        return self.evaluator(output, statistics).gather(output.steps[at], self.tiles(output, chunks))
+        return self._pass(self.evaluator(output, statistics), output, output.steps[at], chunks)
+
+    def _pass(self, evaluator: Evaluator, output: Output, step: Step, chunks: Iterable[int]) -> dict[str, Any]:
+        cut = self.samples if evaluator.samples(step) else self.tiles
+        return evaluator.gather(step, cut(output, chunks))
 
     def make(self, output: Output, statistics: Statistics, chunk: int) -> tuple[memoryview, int]:
         """Bytes of one chunk of the output, until the next is made, and how many of its entries are not finite.
@@ -72,7 +84,7 @@ class Bench:
             return data, 0
         evaluator = self.evaluator(output, statistics)
         bad = 0
-        for tile in self.tiles(output, range(chunk, chunk + 1)):
+        for tile in self.tiles(output, [chunk]):
             value = evaluator.value(output.expression, tile)
             part = out[tile.start - start : tile.stop - start]
             part.copy_(value.reshape(-1)[: tile.stop - tile.start])
@@ -127,8 +139,10 @@ class Bench:
         held = self._tiles.get(slot)
         if held is None or held.dtype != dtype or held.numel() < size:
             held = self._tiles[slot] = torch.empty(max(size, self.room.tile), dtype=dtype)
-        flat = held[:size]
-        flat[:entries].copy_(source.read(leaf.name, (tile.start, tile.stop), raw))
+        flat, at = held[:size], 0
+        for start, stop in tile.pieces or ((tile.start, tile.stop),):
+            flat[at : at + stop - start].copy_(source.read(leaf.name, (start, stop), raw))
+            at += stop - start
         flat[entries:].zero_()
         return flat.view(tile.grid.view)
 

@@ -14,12 +14,13 @@ from cuvee.core import Grid
 
 
 class Tile(NamedTuple):
-    """Entries [start, stop) of the tensor that is `order`-th in its model."""
+    """Entries [start, stop) of the tensor that is `order`-th in its model; or as many that are drawn from all over it."""
 
     order: int
     start: int
     stop: int
     grid: Grid
+    pieces: tuple[tuple[int, int], ...] = ()  # of a sample: the entries [start, stop) that it is made of
 
     def blocks(self) -> Iterator[tuple[int, int, int]]:
         """(index in the tensor, first entry, last entry + 1 inside this tile) of each block."""
@@ -53,7 +54,10 @@ class Fold(ABC):
     """
 
     passes = 1
-    """Reads of the data that the fold needs at most."""
+    """Reads of all the data that the fold needs as a rule."""
+
+    idle: float | None = None
+    """An entry of `of` that leaves no trace in the result, where there is one."""
 
     def __init__(self, of: Callable[..., Any], *, scope: str = "tensor", when: When = None) -> None:
         self.of, self.scope, self.when = of, scope, when
@@ -72,9 +76,29 @@ class Fold(ABC):
     def begin(self) -> Any:
         """An empty partial state: a picklable value."""
 
+    def sampling(self, known: Known) -> bool:
+        """Whether the next pass is over a sample of the data."""
+        return False
+
+    def manner(self, known: Known) -> str:
+        """How the next pass reduces tiles, where it may do so in several ways."""
+        return ""
+
+    def needles(self, known: Known) -> tuple[Tensor, ...]:
+        """What `reduce` must be told of what is known, as 0-d tensors."""
+        return ()
+
     @abstractmethod
+    def reduce(self, value: Any, tile: Tile, manner: str, needles: tuple[Tensor, ...]) -> Any:
+        """What `take` needs of one tile's value: tensors in lists or tuples. Arithmetic alone, so that it compiles."""
+
+    @abstractmethod
+    def take(self, state: Any, reduced: Any, tile: Tile, known: Known) -> None:
+        """Take what a tile was reduced to into the state."""
+
     def add(self, state: Any, value: Any, tile: Tile, known: Known) -> None:
         """Take one tile's value into the state."""
+        self.take(state, self.reduce(value, tile, self.manner(known), self.needles(known)), tile, known)
 
     @abstractmethod
     def merge(self, state: Any, other: Any) -> None:

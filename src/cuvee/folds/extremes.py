@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from cuvee.folds.base import Fold, Known, Tile, in_order
 
@@ -15,9 +16,12 @@ class Extremes(Fold):
     def begin(self) -> Any:
         return {}
 
-    def add(self, state: Any, value: Any, tile: Tile, known: Known) -> None:
+    def reduce(self, value: Any, tile: Tile, manner: str, needles: tuple[Tensor, ...]) -> Any:
         flat = value.reshape(-1)[: tile.stop - tile.start]
-        state[tile.order, tile.start] = flat.min(), flat.max()
+        return flat.min(), flat.max()
+
+    def take(self, state: Any, reduced: Any, tile: Tile, known: Known) -> None:
+        state[tile.order, tile.start] = reduced
 
     def merge(self, state: Any, other: Any) -> None:
         state.update(other)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cuvee.folds.base import Fold, Known, Tile, When, in_order
+from cuvee.kernels.process import traced
 
 
 class Gram(Fold):
@@ -35,18 +36,24 @@ class Gram(Fold):
     def begin(self) -> Any:
         return {}
 
-    def add(self, state: Any, value: Any, tile: Tile, known: Known) -> None:
-        by_row, by_column = self.scope == "all rows", self.scope == "column"
+    idle = 0.0
+
+    def reduce(self, value: Any, tile: Tile, manner: str, needles: tuple[Tensor, ...]) -> Any:
         flat = [v.reshape(-1) for v in value]
-        for _, start, stop in tile.blocks():
-            stack = torch.stack([v[start:stop].to(torch.float64) for v in flat])
-            if by_row:
-                grams = _by_row(stack.view(len(flat), *tile.grid.view))
+        blocks = [[v[start:stop].to(torch.float64) for v in flat] for _, start, stop in tile.blocks()]
+        if self.scope == "all rows":
+            return [_by_row(torch.stack(block).view(len(flat), *tile.grid.view)) for block in blocks]
+        if self.scope == "column":
+            return [_by_column(torch.stack(block).view(len(flat), *tile.grid.view)) for block in blocks]
+        return [_products(block) for block in blocks]
+
+    def take(self, state: Any, reduced: Any, tile: Tile, known: Known) -> None:
+        for (_, start, _), gram in zip(tile.blocks(), reduced, strict=False):
+            if self.scope == "all rows":
                 chunk, entry = divmod(tile.start + start, tile.grid.chunk)
                 first = entry // tile.grid.view[-1]
-                _chunk_of(state, tile, chunk, len(flat))[first : first + len(grams)] = grams
+                _chunk_of(state, tile, chunk, gram.shape[-1])[first : first + len(gram)] = gram
                 continue
-            gram = _by_column(stack.view(len(flat), *tile.grid.view)) if by_column else stack @ stack.T
             held = state.get((tile.order, tile.chunk))
             state[tile.order, tile.chunk] = gram if held is None else held + gram
 
@@ -65,6 +72,15 @@ class Gram(Fold):
     def local(self, value: Any, ask: Callable[[Callable[..., Any]], Any]) -> Tensor:
         stack = torch.stack([v.to(torch.float64) for v in value], dim=-2)  # (rows, k, columns)
         return (stack @ stack.mT).unsqueeze(1)
+
+
+def _products(vectors: list[Tensor]) -> Tensor:
+    """The Gram matrix of 1-D vectors."""
+    if not traced():
+        stack = torch.stack(vectors)
+        return stack @ stack.T
+    rows = [[(a * b).sum() for b in vectors[: i + 1]] for i, a in enumerate(vectors)]  # in one loop, without a stack
+    return torch.stack([torch.stack([rows[max(i, j)][min(i, j)] for j in range(len(rows))]) for i in range(len(rows))])
 
 
 def _chunk_of(state: Any, tile: Tile, chunk: int, count: int) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cuvee.folds.base import Fold, Known, Tile, as_tuple, in_order
+from cuvee.folds.base import Fold, Known, Tile, in_order
 
 
 class Sum(Fold):
@@ -20,13 +20,19 @@ class Sum(Fold):
     def begin(self) -> Any:
         return {}
 
-    def add(self, state: Any, value: Any, tile: Tile, known: Known) -> None:
-        single = isinstance(value, Tensor)
-        flat = [v.reshape(-1) for v in as_tuple(value)]
-        for _, start, stop in tile.blocks():
-            sums = [v[start:stop].sum(dtype=torch.float64) for v in flat]
+    idle = 0.0
+
+    def reduce(self, value: Any, tile: Tile, manner: str, needles: tuple[Tensor, ...]) -> Any:
+        if isinstance(value, tuple):
+            return tuple(self.reduce(each, tile, manner, needles) for each in value)
+        flat = value.reshape(-1)
+        return [flat[start:stop].sum(dtype=torch.float64) for _, start, stop in tile.blocks()]
+
+    def take(self, state: Any, reduced: Any, tile: Tile, known: Known) -> None:
+        single = isinstance(reduced, list)
+        for sums in zip(*([reduced] if single else reduced), strict=True):
             held = state.get((tile.order, tile.chunk))
-            total = sums if held is None else [a + b for a, b in zip(held[1], sums, strict=True)]
+            total = list(sums) if held is None else [a + b for a, b in zip(held[1], sums, strict=True)]
             state[tile.order, tile.chunk] = single, total
 
     def merge(self, state: Any, other: Any) -> None:

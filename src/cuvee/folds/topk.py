@@ -7,37 +7,41 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from cuvee.folds import radix
-from cuvee.folds.base import Fold, Known, Tile, When, as_tuple
+from cuvee.folds.base import Known, Tile, When, as_tuple
+from cuvee.folds.quest import Quest, Seeking, size_of
+from cuvee.folds.search import Search, anywhere
 from cuvee.kernels import select
 
 
 @dataclass(frozen=True)
 class _Cut:
-    """One stream's threshold; of the entries equal to it, those up to the `left`-th of a block are kept."""
+    """One stream's threshold. Of the entries equal to it, those before entry `start` of the tensor that is `order`-th
+    are kept, and `left` more; all of them where order is -1."""
 
     threshold: Tensor  # 0-d
-    order: int = -1  # tensor and block where the kept ties end; -1 = all ties are kept
-    block: int = 0
+    above: Tensor  # the next greater value, 0-d
+    order: int = -1
+    start: int = 0
     left: int = 0
+
+    @classmethod
+    def at(cls, threshold: Tensor) -> _Cut:
+        return cls(threshold, torch.nextafter(threshold, torch.full_like(threshold, torch.inf)))
 
 
 @dataclass(frozen=True)
-class _State:
-    """All streams of a TopK between passes."""
+class _Cuts:
+    """All streams' thresholds; those that keep some of their ties only wait for a count of ties, block by block."""
 
-    dtype: torch.dtype
-    searches: tuple[radix.Search, ...]
     cuts: tuple[_Cut, ...]
+    waiting: tuple[tuple[int, int], ...]  # (stream, ties to keep)
     single: bool
-    passed: int = 0
 
 
-class TopK(Fold):
+class TopK(Seeking):
     """Thresholds that keep exactly k entries of each stream.
 
     of: non-negative values of the tile's shape, one tensor or a tuple (one a model).
@@ -54,57 +58,71 @@ class TopK(Fold):
         super().__init__(of, scope=scope, when=when)
         self.count = count
 
-    passes = 3
-
     def prepare(self, ask: Callable[[Callable[..., Any]], Any], dtype: torch.dtype) -> Known:
-        counts = ask(self.count)
-        size = ask(_size)
+        counts, size = ask(self.count), ask(size_of)
         single = isinstance(counts, int)
-        cuts, searches = [], []
-        for stream, k in enumerate([counts] if isinstance(counts, int) else counts):
-            edge = float("inf") if k <= 0 else 0.0
-            if 0 < k < size:
-                searches.append(radix.Search(stream, int(k), None))
-            cuts.append(_Cut(torch.tensor(edge, dtype=dtype)))
-        return Known(_State(dtype, tuple(searches), tuple(cuts), single), done=not searches)
+        searches = [
+            anywhere(stream, int(k), dtype) if 0 < k < size else anywhere(stream, 0, dtype)._replace(value=edge)
+            for stream, k in enumerate([counts] if single else counts)
+            for edge in [torch.tensor(torch.inf if k <= 0 else 0.0, dtype=dtype)]
+        ]
+        quest = Quest.start(searches, size, dtype, single=single)
+        return Known(quest, done=False) if quest.open else self.found(quest)
 
-    def begin(self) -> Any:
-        return {}
+    def found(self, quest: Quest) -> Known:
+        cuts, waiting = [], []
+        for each in quest.searches:
+            assert each.value is not None
+            cut, left = _Cut.at(each.value), each.rank - each.above
+            if left < each.ties:
+                split = _cut_at(cut, each, left)
+                waiting += [] if split else [(each.stream, left)]
+                cut = split or cut
+            cuts.append(cut)
+        return Known(_Cuts(tuple(cuts), tuple(waiting), quest.single), done=not waiting)
 
-    def add(self, state: Any, value: Any, tile: Tile, known: Known) -> None:
-        held: _State = known.value
-        values = as_tuple(value)
-        shifts = radix.shifts(held.dtype)
-        if held.passed < len(shifts):
-            radix.count(state, values, tile, list(held.searches), shifts[held.passed])
+    def manner(self, known: Known) -> str:
+        if isinstance(known.value, Quest):
+            return super().manner(known)
+        return " ".join(["ties", *(str(stream) for stream, _ in known.value.waiting)])
+
+    def needles(self, known: Known) -> tuple[Tensor, ...]:
+        if isinstance(known.value, Quest):
+            return super().needles(known)
+        return tuple(known.value.cuts[stream].threshold for stream, _ in known.value.waiting)
+
+    def reduce(self, value: Any, tile: Tile, manner: str, needles: tuple[Tensor, ...]) -> Any:
+        if not manner.startswith("ties"):
+            return super().reduce(value, tile, manner, needles)
+        streams = [as_tuple(value)[int(stream)].reshape(-1) for stream in manner.split()[1:]]
+        equal = [torch.where(flat == cut, 1.0, 0.0) for flat, cut in zip(streams, needles, strict=True)]
+        return [[each[start:stop].sum() for _, start, stop in tile.blocks()] for each in equal]
+
+    def take(self, state: Any, reduced: Any, tile: Tile, known: Known) -> None:
+        if isinstance(known.value, Quest):
+            super().take(state, reduced, tile, known)
             return
-        for search in held.searches:
-            equal = values[search.stream].reshape(-1) == held.cuts[search.stream].threshold
-            for index, start, stop in tile.blocks():
-                ties = torch.count_nonzero(equal[start:stop]).item()
-                state[search.stream, tile.order, index] = np.int64(ties)
+        for (stream, _), counts in zip(known.value.waiting, reduced, strict=True):
+            for (_, start, _), ties in zip(tile.blocks(), counts, strict=False):
+                state.setdefault(stream, {})[tile.order, tile.start + start] = int(ties)
 
     def merge(self, state: Any, other: Any) -> None:
-        radix.add(state, other)
+        for key, part in other.items():
+            if isinstance(part, dict):
+                state.setdefault(key, {}).update(part)
+            else:
+                super().merge(state, {key: part})
 
     def finish(self, state: Any, known: Known) -> Known:
-        held: _State = known.value
-        cuts = list(held.cuts)
-        shifts = radix.shifts(held.dtype)
-        if held.passed == len(shifts):
-            for search in held.searches:
-                cuts[search.stream] = _split(state, search, cuts[search.stream])
-            return Known(replace(held, searches=(), cuts=tuple(cuts)), done=True)
-        searches = [radix.narrow(state, search) for search in held.searches]
-        passed = held.passed + 1
-        if passed == len(shifts):
-            for search in searches:
-                cuts[search.stream] = _Cut(select.value_of(search.prefix or 0, held.dtype))
-            searches = [search for search in searches if search.rank < search.ties]
-        return Known(_State(held.dtype, tuple(searches), tuple(cuts), held.single, passed), done=not searches)
+        if isinstance(known.value, Quest):
+            return super().finish(state, known)
+        cuts = list(known.value.cuts)
+        for stream, left in known.value.waiting:
+            cuts[stream] = _cut_by(cuts[stream], state[stream], left)
+        return Known(_Cuts(tuple(cuts), (), known.value.single), done=True)
 
     def bind(self, known: Known, tile: Tile, value: Callable[[], Any]) -> Any:
-        held: _State = known.value
+        held: _Cuts = known.value
         bound = [_on_tile(cut, tile, partial(_stream, value, i)) for i, cut in enumerate(held.cuts)]
         return bound[0] if held.single else tuple(bound)
 
@@ -121,18 +139,21 @@ def _stream(value: Callable[[], Any], index: int) -> Tensor:
     return as_tuple(value())[index]
 
 
-def _size(size: int) -> int:
-    return size
+def _cut_at(cut: _Cut, found: Search, left: int) -> _Cut | None:
+    """Keep the first `left` ties, if it is known where ties are."""
+    for order, places in sorted((found.places or {}).items()):
+        if left <= len(places):
+            return replace(cut, order=order, start=int(places[left - 1]), left=1)
+        left -= len(places)
+    return None
 
 
-def _split(ties: dict[Any, Any], search: radix.Search, cut: _Cut) -> _Cut:
-    """Find the block in which the last tie to keep lies."""
-    left = search.rank
-    for _, order, block in sorted(key for key in ties if key[0] == search.stream):
-        here = int(ties[search.stream, order, block])
-        if left <= here:
-            return _Cut(cut.threshold, order, block, left)
-        left -= here
+def _cut_by(cut: _Cut, counts: dict[tuple[int, int], int], left: int) -> _Cut:
+    """Keep the first `left` ties; counts: how many ties a block has, by tensor and first entry."""
+    for (order, start), ties in sorted(counts.items()):
+        if left <= ties:
+            return replace(cut, order=order, start=start, left=left)
+        left -= ties
     raise AssertionError("fewer ties in the second pass than in the first")
 
 
@@ -141,19 +162,15 @@ def _on_tile(cut: _Cut, tile: Tile, values: Callable[[], Tensor]) -> Tensor:
     threshold = cut.threshold
     if cut.order < 0:
         return threshold
-    block = tile.grid.block
-    first, last = (tile.order, tile.start // block), (tile.order, (tile.stop - 1) // block)
-    split = (cut.order, cut.block)
-    above = torch.nextafter(threshold, torch.full_like(threshold, float("inf")))
-    if last < split:
+    split = cut.order, cut.start
+    if (tile.order, tile.stop - 1) < split:
         return threshold
-    if split < first:
-        return above
+    if split < (tile.order, tile.start):
+        return cut.above
     edge = values()
     flat = edge.reshape(-1)
-    start = cut.block * block - tile.start
-    inside = (flat[start : start + block] == threshold).nonzero().flatten()
-    end = start + int(inside[cut.left - 1]) + 1
-    cuts = torch.full_like(flat, float("nan")).fill_(above.item())
+    first = cut.start - tile.start
+    end = first + int((flat[first:] == threshold).nonzero()[cut.left - 1]) + 1
+    cuts = torch.full_like(flat, float("nan")).fill_(cut.above.item())
     cuts[:end] = threshold
     return cuts.reshape(edge.shape)

@@ -22,18 +22,26 @@ def uniform(key: int, start: int, stop: int) -> Tensor:
     """
     pieces = []
     while start < stop:
-        segment = start // WORD
-        end = min(stop, (segment + 1) * WORD)
-        pieces.append(_segment(stream_key(key, segment) if segment else key, start % WORD, end - start))
+        end = min(stop, (start // WORD + 1) * WORD)
+        pieces.append(mixed(*counters(key, start), end - start))
         start = end
     return pieces[0] if len(pieces) == 1 else torch.cat([torch.empty(0), *pieces])
 
 
-def _segment(key: int, first: int, count: int) -> Tensor:
+def counters(key: int, start: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What `mixed` starts from at an entry of a stream: its index and the halves of its key, as 0-d int32."""
+    segment, first = divmod(start, WORD)
+    key = stream_key(key, segment) if segment else key
+    first_, low, high = (torch.tensor(_signed(part), dtype=torch.int32) for part in (first, key, key >> 32))
+    return first_, low, high
+
+
+def mixed(first: Tensor, low: Tensor, high: Tensor, count: int) -> Tensor:
+    """`count` entries of a stream from `counters` on, none beyond the next multiple of 2^32."""
     x = torch.arange(count, dtype=torch.int32)
-    x.add_(_signed(first)).bitwise_xor_(_signed(key))
+    x.add_(first).bitwise_xor_(low)
     _mix(x)
-    x.add_(_signed(key >> 32))
+    x.add_(high)
     _mix(x)
     return _shift(x, 8).to(torch.float32).mul_(2.0**-24)
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import hardshrink
 
+from cuvee.kernels.process import traced
+
 
 def positive(values: Tensor) -> Tensor:
     """1 where a value is above zero."""
@@ -30,14 +32,16 @@ def at_least(values: Tensor, cut: Tensor) -> Tensor:
 
     cut: 0-d, or of the values' shape.
     """
-    if cut.ndim:
-        return values.masked_fill(values.abs() < cut, 0)
+    if cut.ndim or traced():
+        return values.masked_fill(values.abs() < cut.to(values.dtype), 0)
     below = torch.nextafter(cut.to(values.dtype), torch.full((), -torch.inf, dtype=values.dtype))
     return hardshrink(values, below.item())
 
 
 def above(values: Tensor, limit: Tensor) -> Tensor:
     """The values whose magnitude is above a 0-d limit, zero elsewhere."""
+    if traced():
+        return values.masked_fill(values.abs() <= limit.to(values.dtype), 0)
     return hardshrink(values, limit.item())
 
 

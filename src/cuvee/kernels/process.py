@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 from collections.abc import Iterator
+from contextvars import ContextVar
 
 import torch
 
@@ -26,3 +27,21 @@ def settled() -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(threads)
+
+
+_traced: ContextVar[bool] = ContextVar("traced", default=False)
+
+
+def traced() -> bool:
+    """Whether tensors are stand-ins, because a compiler follows the arithmetic: they have no numbers to look at."""
+    return _traced.get()
+
+
+@contextlib.contextmanager
+def tracing() -> Iterator[None]:
+    """A time in which `traced` holds."""
+    token = _traced.set(True)  # noqa: FBT003
+    try:
+        yield
+    finally:
+        _traced.reset(token)

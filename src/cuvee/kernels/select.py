@@ -1,73 +1,50 @@
-"""Exact selection by magnitude: radix histograms of the bit patterns, and ranks inside rows."""
+"""Exact selection: what lies in a bracket, how values are spread, and ranks inside rows."""
 
 from __future__ import annotations
+
+from math import copysign, inf
 
 import numpy as np
 import torch
 from torch import Tensor
 
-DIGIT = 16
-"""Bits that one histogram resolves."""
+from cuvee.kernels.process import traced
 
-LOWEST = -(1 << (DIGIT - 1))
-"""The first digit of the lowest pattern that has a sign."""
-
-GROUP = 256
-"""Bins that are first looked at together."""
+COARSE = {torch.float32: 16, torch.float64: 44}
+"""Low bits that `digits` leaves out: what stays tells values apart to one part in 128 or finer."""
 
 
-def patterns(values: Tensor) -> Tensor:
-    """Bit patterns of non-negative floats as integers: they sort as the values do. NaN of either sign comes last."""
-    return values.abs().view(torch.int64 if values.dtype == torch.float64 else torch.int32)
+def digits(values: Tensor) -> np.ndarray:
+    """Integers that sort as values do, NaN aside: their leading bits. -0 counts as 0. int64, same length."""
+    bits = (values + 0.0).numpy().view(np.int64 if values.dtype == torch.float64 else np.int32)
+    mirrored = np.where(bits < 0, bits ^ np.iinfo(bits.dtype).max, bits)
+    return (mirrored >> COARSE[values.dtype]).astype(np.int64)
 
 
-def ordered(values: Tensor) -> Tensor:
-    """Bit patterns of floats of either sign as integers that sort as the values do; -0 counts as 0.
-
-    NaN of either sign comes last.
-    """
-    plain = torch.where(values.isnan(), values.abs(), values + 0.0)
-    bits = plain.view(torch.int64 if values.dtype == torch.float64 else torch.int32)
-    return _mirrored(bits)
-
-
-def value_of(pattern: int, dtype: torch.dtype) -> Tensor:
-    """The 0-d float whose `ordered` pattern is given; for values from 0 on that is what `patterns` gives, too."""
+def ends(digit: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The least and the greatest value with these leading bits: 0-d, never NaN."""
+    first = digit << COARSE[dtype]
+    edges = [first, first | ((1 << COARSE[dtype]) - 1)]
     bits = torch.int64 if dtype == torch.float64 else torch.int32
-    return _mirrored(torch.tensor(pattern, dtype=bits)).view(dtype)
+    mirrored = torch.tensor([edge ^ torch.iinfo(bits).max if edge < 0 else edge for edge in edges], dtype=bits)
+    values = mirrored.view(dtype)
+    least, greatest = torch.where(values.isnan(), copysign(inf, digit), values)
+    return least, greatest
 
 
-def _mirrored(bits: Tensor) -> Tensor:
-    """Negative patterns with all bits but the sign turned over: its own inverse."""
-    return torch.where(bits < 0, bits ^ torch.iinfo(bits.dtype).max, bits)
+def inside(values: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Values from low to high, with NaN in place of all others; and how many values are at most high (0-d float64).
 
-
-def histogram(keys: Tensor, shift: int, prefix: int | None, *, signed: bool = False) -> np.ndarray:
-    """Counts of the 16 bits above `shift`, among keys whose higher bits equal `prefix` (all keys if None).
-
-    keys: 1-D integer patterns. Returns int64 counts of 2^16 bins; of 2^15 for the first digit of patterns that have no
-    sign, while with `signed` its bins start at -2^15.
+    values: 1-D; low and high: 0-d, in the values' dtype.
     """
-    if prefix is None:
-        if signed:
-            return torch.bincount((keys >> shift).sub_(LOWEST), minlength=1 << DIGIT).numpy()
-        return torch.bincount(keys >> shift, minlength=1 << (DIGIT - 1)).numpy()
-    digits = (keys[(keys >> (shift + DIGIT)) == prefix] >> shift).bitwise_and_((1 << DIGIT) - 1)
-    return torch.bincount(digits, minlength=1 << DIGIT).numpy()
-
-
-def bin_from_top(counts: np.ndarray, rank: int) -> tuple[int, int]:
-    """The bin that holds the entry of the given rank from the top (1 = largest), and its rank inside that bin."""
-    groups = counts.reshape(-1, GROUP)
-    group, rank = _from_top(groups.sum(axis=1), rank)
-    at, rank = _from_top(groups[group], rank)
-    return group * GROUP + at, rank
-
-
-def _from_top(counts: np.ndarray, rank: int) -> tuple[int, int]:
-    above = np.cumsum(counts[::-1])
-    at = int(np.searchsorted(above, rank))
-    return len(counts) - 1 - at, rank - int(above[at - 1] if at else 0)
+    if traced() or values.device.type != "cpu" or values.requires_grad:
+        below = torch.where(values <= high, 1.0, 0.0).sum(dtype=torch.float64)
+        return torch.where((values >= low) & (values <= high), values, torch.nan), below
+    plain = values.numpy()  # numpy's comparisons are several times as fast as torch's
+    fits = plain <= high.numpy()
+    below = torch.tensor(float(np.count_nonzero(fits)), dtype=torch.float64)
+    fits &= plain >= low.numpy()
+    return torch.from_numpy(np.where(fits, plain, plain.dtype.type(np.nan))), below
 
 
 def row_order(values: Tensor) -> Tensor:
@@ -82,7 +59,8 @@ def row_rank(values: Tensor) -> Tensor:
     """
     count = values.shape[-1]
     if values.dtype == torch.float32 and values.device.type == "cpu":
-        packed = (patterns(values.detach()).to(torch.int64) << 32).bitwise_or_(torch.arange(count - 1, -1, -1))
+        bits = values.detach().abs().view(torch.int32)  # sort as the values do
+        packed = (bits.to(torch.int64) << 32).bitwise_or_(torch.arange(count - 1, -1, -1))
         order = torch.from_numpy(np.sort(packed.numpy(), axis=-1)).bitwise_and_((1 << 32) - 1).neg_().add_(count - 1)
     else:
         order = row_order(values).flip(-1)

@@ -163,22 +163,57 @@ class Evaluator:
             self.statistics[key] = call.method.stats[stat].prepare(frame.ask, self.dtype)
         return self.statistics[key]
 
+    def bound(self, call: Call, stat: str, tile: Tile, value: Callable[[], Any]) -> Any:
+        """A statistic as a method sees it on a tile; value() is what is gathered, on that tile."""
+        return call.method.stats[stat].bind(self.known(call, stat), tile, value)
+
+    def random(self, call: Call, tile: Tile, position: int, purpose: str = "keep") -> Tensor:
+        """Random numbers of the model at `position`: float32 in [0, 1), in the tile's shape."""
+        key = stream(call, position, purpose)
+        return bits.uniform(key, tile.start, tile.start + padded(tile)).view(tile.grid.view)
+
+    def size(self, call: Call) -> Any:
+        """Entries of the tensor."""
+        return call.size
+
+    def needles(self, step: Step, name: str) -> tuple[Tensor, ...]:
+        """What the reduction of a fold must be told."""
+        return step.call.method.stats[name].needles(self.known(step.call, name))
+
     def stat_key(self, call: Call, stat: str) -> tuple[str, str, int | None]:
         whole = call.method.scope(stat, call.params) == "model"
         return call.path, stat, None if whole else self.order
 
     def unfinished(self, step: Step) -> list[str]:
-        return [name for name in step.stats if not self.known(step.call, name).done]
+        """The statistics that take part in the step's next pass: first those that want a sample, by themselves."""
+        known = {name: self.known(step.call, name) for name in step.stats}
+        waiting = [name for name in step.stats if not known[name].done]
+        return [name for name in waiting if self._samples(step, name)] or waiting
+
+    def samples(self, step: Step) -> bool:
+        """Whether the step's next pass is over a sample of the data."""
+        return any(self._samples(step, name) for name in self.unfinished(step))
+
+    def _samples(self, step: Step, name: str) -> bool:
+        return step.call.method.stats[name].sampling(self.known(step.call, name))
 
     def gather(self, step: Step, tiles: Iterator[Tile]) -> dict[str, Any]:
         """One pass of a step over some tiles: partial states by statistic."""
         folds = {name: step.call.method.stats[name] for name in self.unfinished(step)}
         states = {name: fold.begin() for name, fold in folds.items()}
         for tile in tiles:
-            frame = Frame(self, step.call, tile)
-            for name, fold in folds.items():
-                fold.add(states[name], frame.once(fold.of), tile, self.known(step.call, name))
+            for (name, fold), reduced in zip(folds.items(), self.reduced(step, tuple(folds), tile), strict=True):
+                fold.take(states[name], reduced, tile, self.known(step.call, name))
         return states
+
+    def reduced(self, step: Step, names: tuple[str, ...], tile: Tile) -> list[Any]:
+        """What the folds of these names reduce a tile to."""
+        frame = Frame(self, step.call, tile)
+        found = []
+        for name in names:
+            fold, known = step.call.method.stats[name], self.known(step.call, name)
+            found.append(fold.reduce(frame.once(fold.of), tile, fold.manner(known), self.needles(step, name)))
+        return found
 
     def close(self, step: Step, states: Mapping[str, Any]) -> None:
         """End a pass: statistics learn from the merged states."""
@@ -240,11 +275,12 @@ class Frame:
             merged = self.evaluator.value(call.merged, tile)
             return merged.to(torch.float64) - self._get("base").to(torch.float64)  # exact
         if name == "bits":
-            return partial(_random, call, tile)  # not a method: the frame would hold itself, and its tensors stay
+            return partial(self.evaluator.random, call, tile)  # the frame would hold itself, and its tensors stay
         if name == "matrix":
             return call.matrix
-        known = {"key": call.key, "shape": call.shape, "size": call.size, "count": len(call.models), "span": tile[1:3]}
-        return known[name]
+        if name == "size":
+            return self.evaluator.size(call)
+        return {"key": call.key, "shape": call.shape, "count": len(call.models), "span": tile[1:3]}[name]
 
     def _statistic(self, name: str) -> Any:
         call = self.call
@@ -253,13 +289,12 @@ class Frame:
         fold = call.method.stats[name]
         if call.method.scope(name, call.params) == "row":
             return fold.local(self.ask(fold.of), self.ask)
-        return fold.bind(self.evaluator.known(call, name), self.tile, lambda: self.ask(fold.of))
+        return self.evaluator.bound(call, name, self.tile, lambda: self.ask(fold.of))
 
 
-def _random(call: Call, tile: Tile, position: int, purpose: str = "keep") -> Tensor:
-    """Random numbers of the model at `position`: float32 in [0, 1), in the tile's shape."""
-    key = bits.stream_key(call.seed, call.path, call.key.name, call.places[position], purpose)
-    return bits.uniform(key, tile.start, tile.start + padded(tile)).view(tile.grid.view)
+def stream(call: Call, position: int, purpose: str = "keep") -> int:
+    """The key of the random numbers of the model at `position`."""
+    return bits.stream_key(call.seed, call.path, call.key.name, call.places[position], purpose)
 
 
 def padded(tile: Tile) -> int:

@@ -99,6 +99,7 @@ def _trial(output: Output) -> float:
         shape = _trial_matrix(output)
     grid = Grid.of(shape, output.grain)
     tile = Tile(output.order, 0, grid.numel, grid)
+    output = output.resized(shape)
     given = {leaf: torch.randn(padded(tile), dtype=output.compute).view(grid.view) for leaf in output.leaves}
     best = float("inf")
     for _ in range(2):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,11 @@ class Output:
     def calls(self) -> list[Call]:
         """Merges in the expression, inner ones first."""
         return _calls(self.expression)
+
+    def resized(self, shape: tuple[int, ...]) -> Output:
+        """The same work on a tensor of another shape, alone in its model: for trials."""
+        spec = TensorSpec(self.spec.dtype, shape)
+        return replace(self, spec=spec, expression=_resized(self.expression, shape, spec.numel))
 
     @cached_property
     def leaves(self) -> list[Leaf]:
@@ -159,6 +164,14 @@ def _coarsest(node: Leaf | Call) -> str:
     if isinstance(node, Leaf):
         return "element"
     return max([node.grain(), *map(_coarsest, node.inputs())], key=GRAINS.index)
+
+
+def _resized(node: Leaf | Call, shape: tuple[int, ...], size: int) -> Leaf | Call:
+    if isinstance(node, Leaf):
+        return node
+    base, merged = (None if each is None else _resized(each, shape, size) for each in (node.base, node.merged))
+    models = tuple(_resized(each, shape, size) for each in node.models)
+    return replace(node, shape=shape, model_size=size, base=base, merged=merged, models=models)
 
 
 def _calls(node: Leaf | Call) -> list[Call]:

@@ -45,7 +45,7 @@ def pcb(
     base: Tensor,
     deltas: Tensors,
     clip: Annotated[tuple[Tensors, ...], Ranked(magnitudes, at=ends, scope="scope")],
-    kept: Annotated[tuple[Tensors, ...], Ranked(scores, at=threshold, signed=True, scope="scope")],
+    kept: Annotated[tuple[Tensors, ...], Ranked(scores, at=threshold, scope="scope")],
     *,
     lambda_: PerModel = param(1.0, "scale of each model's changes"),
     density: PerModel = param(0.2, "share of the entries that compete, highest scores first", ge=0, le=1, stepped=True),

@@ -1,0 +1,199 @@
+"""Make the bundle of an output: run as `python -m cuvee.engine.programs.build FOLDER` with a pickled order on stdin.
+
+A process of its own: the compiler takes much memory, and its imports take seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from cuvee.core import Grid
+from cuvee.engine.programs.inputs import Asking, Spec, rebuilt, shape_of, tensors, value_of
+from cuvee.engine.programs.structure import TILE
+from cuvee.engine.programs.trace import Parts, trace
+from cuvee.folds import Tile
+from cuvee.kernels.process import settled
+from cuvee.methods._calls import Evaluator, Frame, Leaf, Step
+from cuvee.plan.plan import Output
+
+
+class Order(NamedTuple):
+    """What to build."""
+
+    output: Output
+    dtypes: tuple[torch.dtype, ...]  # of its leaves, as read
+
+
+class _Trial:
+    """Runs an output's whole course on one tile of random numbers, and makes a program of each thing done."""
+
+    def __init__(self, order: Order, folder: Path) -> None:
+        self.output, self.folder = order.output.resized((TILE,)), folder
+        self.tile = Tile(self.output.order, 0, TILE, Grid.of((TILE,), "element"))
+        self.later = self.tile._replace(order=self.tile.order + 1)  # after the last tie that a threshold keeps
+        generator = torch.Generator().manual_seed(0)
+        self.raw = [torch.randn(TILE, generator=generator).mul_(0.02).to(dtype) for dtype in order.dtypes]
+        self.slots = {leaf: slot for slot, leaf in enumerate(self.output.leaves)}
+        self.evaluator = Evaluator(self.output.order, self.output.compute, self._read, {})
+        self.programs: list[dict[str, Any]] = []
+
+    def run(self) -> None:
+        for place, step in enumerate(self.output.steps):
+            while names := self.evaluator.unfinished(step):
+                self._fold(place, step, tuple(names))
+                self.evaluator.close(step, self.evaluator.gather(step, iter([self.tile])))
+        self._write()
+
+    def _read(self, leaf: Leaf, tile: Tile | None) -> Tensor:
+        return self.raw[self.slots[leaf]].to(self.output.compute)
+
+    def _fold(self, place: int, step: Step, names: tuple[str, ...]) -> None:
+        folds = [step.call.method.stats[name] for name in names]
+        manners = [f.manner(self.evaluator.known(step.call, name)) for f, name in zip(folds, names, strict=True)]
+        about = {"step": place, "names": list(names), "manners": manners}
+        if any(all(known[key] == about[key] for key in about) for known in self.programs if "step" in known):
+            return
+
+        def reduce(asking: Asking, valid: Tensor) -> list[Any]:
+            frame = Frame(asking, step.call, self.tile)
+            found = []
+            inside = torch.arange(TILE, dtype=torch.float32) < valid
+            for name, fold, manner in zip(names, folds, manners, strict=True):
+                assert fold.idle is not None
+                value = frame.once(fold.of)
+                parts = value if isinstance(value, tuple) else (value,)
+                masked = tuple(torch.where(inside, part, fold.idle) for part in parts)
+                value = masked if isinstance(value, tuple) else masked[0]
+                found.append(fold.reduce(value, self.tile, manner, asking.needles(step, name)))
+            return found
+
+        if all(fold.idle is not None for fold in folds):
+            self._make(about, reduce)
+
+    def _write(self) -> None:
+        def write(asking: Asking, valid: Tensor) -> list[Tensor]:
+            return [asking.value(self.output.expression, self.tile).to(self.output.spec.dtype)]
+
+        self._make({"write": True}, write)
+
+    def _make(self, about: dict[str, Any], function: Any) -> None:
+        """Compile function(asking, valid) and note what it takes and gives."""
+        specs: list[Spec] = []
+        values: list[Any] = []
+
+        def record(spec: Spec) -> Any:
+            if spec not in specs:
+                specs.append(spec)
+                values.append(value_of(spec, self.evaluator, self.output, self.later))
+            return values[specs.index(spec)]
+
+        result = function(Asking(self.output, self.evaluator, self._read, record), torch.tensor(float(TILE)))
+
+        def traced(*given: Tensor) -> list[Tensor]:
+            raw, valid, small = given[: len(self.raw)], given[len(self.raw)], iter(given[len(self.raw) + 1 :])
+            known = {spec: rebuilt(value, small) for spec, value in zip(specs, values, strict=True)}
+            wide: dict[int, Tensor] = {}
+
+            def read(leaf: Leaf, tile: Tile | None) -> Tensor:
+                slot = self.slots[leaf]
+                if slot not in wide:
+                    wide[slot] = raw[slot].to(self.output.compute)
+                return wide[slot]
+
+            return list(tensors(function(Asking(self.output, self.evaluator, read, known.__getitem__), valid)))
+
+        # The first entry's index differs from tile to tile, so it is no matter of the part that runs once.
+        order = sorted(range(len(specs)), key=lambda i: specs[i] != ("first",))
+        specs[:], values[:] = [specs[i] for i in order], [values[i] for i in order]
+        large = [*self.raw, torch.tensor(float(TILE))]
+        small = list(tensors(values))
+        first = int(bool(specs) and specs[0] == ("first",))
+        parts = trace(traced, [*large, *small[:first]], small[first:])
+        file = f"{len(self.programs)}.pt2"
+        _compile(parts, [*large, *small[:first]], small[first:], self.output.spec.dtype if "write" in about else None, self.folder / file)
+        self.programs.append(
+            about
+            | {
+                "file": file,
+                "specs": specs,
+                "shapes": [shape_of(value) for value in values],
+                "large": parts.large,
+                "small": parts.small,
+                "once": _source(parts),
+                "result": shape_of(result),
+            }
+        )
+
+
+class _Into(nn.Module):
+    """Writes the tile into the last argument, and gives its largest magnitude, which is finite if all entries are."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, *given: Tensor) -> Tensor:
+        *rest, out = given
+        (value,) = self.inner(*rest)
+        out.copy_(value)
+        return value.to(torch.float32).abs().amax()
+
+
+def _compile(parts: Parts, large: list[Tensor], small: list[Tensor], out: torch.dtype | None, file: Path) -> None:
+    from torch._inductor import aoti_compile_and_package
+
+    late = small if parts.once is None else [*small, *parts.once(*small)]
+    given = [*(large[i] for i in parts.large), *(late[i] for i in parts.small)]
+    module: nn.Module = parts.tile
+    if out is not None:
+        module, given = _Into(module), [*given, torch.empty(TILE, dtype=out)]
+    with torch.no_grad():
+        exported = torch.export.export(module, tuple(given), strict=False)
+        aoti_compile_and_package(exported, package_path=str(file), inductor_configs={"cpp.threads": 1})
+
+
+def _source(parts: Parts) -> dict[str, Any] | None:
+    """The part that runs once, as Python text, with its constants."""
+    if parts.once is None:
+        return None
+    constants = {
+        name: [str(value.dtype), value.tolist()]
+        for node in parts.once.graph.nodes
+        if node.op == "get_attr"
+        for name, value in [(str(node.target), getattr(parts.once, str(node.target)))]
+    }
+    return {"code": parts.once.code, "constants": constants}
+
+
+def build(order: Order, folder: Path) -> None:
+    """Fill a folder with an output's programs and bundle.json; where it cannot be compiled, bundle.json says why."""
+    trial = _Trial(order, folder)
+    reason = ""
+    try:
+        with settled(), _own_cache():
+            trial.run()
+    except Exception as error:  # whatever torch meets: the tiles then run as they are
+        import traceback; traceback.print_exc()
+        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+    (folder / "bundle.json").write_text(json.dumps({"programs": [] if reason else trial.programs, "reason": reason}))
+
+
+def _own_cache() -> Any:
+    """The compiler's files go to a folder that is removed."""
+    held = tempfile.TemporaryDirectory(prefix="cuvee-")
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = held.name
+    return held
+
+
+if __name__ == "__main__":
+    build(pickle.load(sys.stdin.buffer), Path(sys.argv[1]))

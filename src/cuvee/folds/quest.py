@@ -1,0 +1,100 @@
+"""Folds that seek order statistics: the passes of `search`, as an engine sees them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from cuvee.folds import search
+from cuvee.folds.base import Fold, Known, Tile, as_tuple
+from cuvee.kernels import select
+
+
+@dataclass(frozen=True)
+class Quest:
+    """Searches that share their passes.
+
+    stage: "sample" and "spread" look how values lie, in a sample or in all of them; "inside" looks into the brackets.
+    """
+
+    searches: tuple[search.Search, ...]
+    size: int  # of each stream
+    dtype: torch.dtype
+    single: bool  # there is one stream, and not a tuple of them
+    stage: Literal["sample", "spread", "inside"]
+
+    @classmethod
+    def start(cls, searches: Iterable[search.Search], size: int, dtype: torch.dtype, *, single: bool) -> Quest:
+        return cls(tuple(searches), size, dtype, single, "inside" if size <= search.SMALL else "sample")
+
+    @property
+    def open(self) -> list[int]:
+        """Which searches go on."""
+        return [i for i, each in enumerate(self.searches) if each.value is None]
+
+
+class Seeking(Fold):
+    """A fold that knows a `Quest` until all is found."""
+
+    idle = float("nan")
+
+    @abstractmethod
+    def found(self, quest: Quest) -> Known:
+        """What the fold knows once all searches have ended."""
+
+    def sampling(self, known: Known) -> bool:
+        return isinstance(known.value, Quest) and known.value.stage == "sample"
+
+    def manner(self, known: Known) -> str:
+        quest: Quest = known.value
+        return " ".join(str(quest.searches[i].stream) for i in quest.open)
+
+    def needles(self, known: Known) -> tuple[Tensor, ...]:
+        quest: Quest = known.value
+        return search.needles([quest.searches[i] for i in quest.open])
+
+    def reduce(self, value: Any, tile: Tile, manner: str, needles: tuple[Tensor, ...]) -> Any:
+        flat = [each.reshape(-1)[: tile.stop - tile.start] for each in as_tuple(value)]
+        return [select.inside(flat[int(s)], *needles[2 * i : 2 * i + 2]) for i, s in enumerate(manner.split())]
+
+    def begin(self) -> Any:
+        return {}
+
+    def take(self, state: Any, reduced: Any, tile: Tile, known: Known) -> None:
+        quest: Quest = known.value
+        for i, found in zip(quest.open, reduced, strict=True):
+            stream = quest.searches[i].stream
+            if quest.stage == "inside":
+                state.setdefault(i, search.Near()).take(search.near(found, tile))
+            elif ("spread", stream, tile) not in state:
+                state["spread", stream, tile] = search.spread(found, tile)
+
+    def merge(self, state: Any, other: Any) -> None:
+        for key, part in other.items():
+            if key in state:
+                state[key].take(part)
+            else:
+                state[key] = part
+
+    def finish(self, state: Any, known: Known) -> Known:
+        quest: Quest = known.value
+        searches = list(quest.searches)
+        if quest.stage == "inside":
+            for i in quest.open:
+                searches[i] = search.settle(searches[i], state[i]) or search.anywhere(*searches[i][:2], quest.dtype)
+            quest = replace(quest, searches=tuple(searches), stage="spread")
+            return Known(quest, done=False) if quest.open else self.found(quest)
+        for i in quest.open:
+            parts = [part for key, part in state.items() if key[1] == searches[i].stream]
+            searches[i] = search.guess(searches[i], parts, quest.size, quest.dtype)
+        return Known(replace(quest, searches=tuple(searches), stage="inside"), done=False)
+
+
+def size_of(size: int) -> int:
+    """The number of entries, for `prepare` to ask."""
+    return size
