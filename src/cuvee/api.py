@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from cuvee.core import Checkpoint, CuveeError, dtype_name
 from cuvee.engine import local, output
 from cuvee.engine.doubts import doubts as doubts_of
 from cuvee.engine.merged import Merged
+from cuvee.engine.programs.prepare import Mode, compiled
 from cuvee.plan import Plan, build
 from cuvee.plan.layout import SHARD_SIZE
 from cuvee.plan.memory import check_room, default_memory, default_workers, parse_size
@@ -53,16 +54,26 @@ def merge(
     shard_size: int | str = SHARD_SIZE,
     overwrite: bool = False,
     allow_nonfinite: bool = False,
+    compile: Mode = "auto",  # noqa: A002
     progress: local.Progress | None = None,
 ) -> Path:
     """Merge to disk: `cuvee.merge("recipe.yaml", "merged")`. Returns the folder, which transformers loads, or peft
     where adapters are merged.
 
-    memory: budget in bytes or as "2GiB". A run that was stopped goes on when called again with the same arguments; a
+    memory: budget in bytes or as "2GiB". compile: run tiles as compiled programs; auto: where it saves time. A run that was stopped goes on when called again with the same arguments; a
     finished one returns at once. Raises CuveeError.
     """
     planned = explain(recipe, shard_size=shard_size)
-    run(planned, out, memory, workers, overwrite=overwrite, allow_nonfinite=allow_nonfinite, progress=progress)
+    run(
+        planned,
+        out,
+        memory,
+        workers,
+        overwrite=overwrite,
+        allow_nonfinite=allow_nonfinite,
+        compile=compile,
+        progress=progress,
+    )
     return Path(out)
 
 
@@ -74,14 +85,20 @@ def run(
     *,
     overwrite: bool = False,
     allow_nonfinite: bool = False,
+    compile: Mode = "auto",  # noqa: A002
     progress: local.Progress | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> local.Outcome | None:
-    """Carry out a plan as `merge` does. Returns what was done, or None when OUT holds this merge already."""
+    """Carry out a plan as `merge` does. Returns what was done, or None when OUT holds this merge already.
+
+    `tell` hears of work that comes before the merge.
+    """
     folder = Path(out)
     if isinstance(planned, adapters.AdapterPlan):
         return adapters.run(planned, folder, overwrite=overwrite, allow_nonfinite=allow_nonfinite, progress=progress)
     count = workers or default_workers()
     room = check_room(planned, parse_size(str(memory)) if memory else default_memory(), count)
+    planned = compiled(planned, room, count, compile, begun=output.plan_of(folder), tell=tell)
     with output.claimed(folder, planned, overwrite=overwrite) as complete:
         if complete:
             return None

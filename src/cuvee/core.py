@@ -126,13 +126,11 @@ class Grid:
         step = max(1, entries // self.block) * self.block
         return ((at, min(at + step, stop)) for at in range(start, stop, step))
 
-    def pieces(self, start: int, stop: int, entries: int) -> tuple[tuple[int, int], ...]:
-        """Whole rows from all over a chunk, of about `entries` together: the whole chunk if it has no more."""
-        if stop - start <= entries:
-            return ((start, stop),)
+    def sample(self, start: int, stop: int, entries: int) -> tuple[tuple[int, int], ...]:
+        """Whole rows from all over a chunk, a 128th of it, of at most about `entries` together."""
         row = self.view[-1] if len(self.view) > 1 else 1
-        piece = max(row, PIECE // row * row)
-        count = max(1, entries // piece)
+        piece = min(max(row, PIECE // row * row), stop - start)
+        count = max(1, min(entries, (stop - start) >> 7) // piece)
         steps = [start + (stop - start - piece) * i // max(1, count - 1) // row * row for i in range(count)]
         return tuple((at, at + piece) for at in steps)
 

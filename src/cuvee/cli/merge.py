@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cuvee.cli.console import byte_progress, detail, duration, print_json, say, size, told, warn
-from cuvee.cli.shared import Base, Dtype, Memory, MethodName, Models, Parameters, Seed, ShardSize, Workers, recipe_from
+from cuvee.cli.shared import Base, Compile, Dtype, Memory, MethodName, Models, Parameters, Seed, ShardSize, Workers, recipe_from
 
 OVERWRITE = "Replace what a merge left in OUT."
 
@@ -30,6 +30,7 @@ def merge(
     memory: Memory = None,
     workers: Workers = None,
     shard_size: ShardSize = "5GB",
+    compile: Compile = "auto",  # noqa: A002
     device: Annotated[str, typer.Option(help="Where the arithmetic runs.")] = "cpu",
     overwrite: Annotated[bool, typer.Option("--overwrite", help=OVERWRITE)] = False,
     allow_nonfinite: Annotated[bool, typer.Option("--allow-nonfinite", help="Go on past NaN and infinity.")] = False,
@@ -72,7 +73,9 @@ def merge(
             workers=workers,
             overwrite=overwrite,
             allow_nonfinite=allow_nonfinite,
+            compile=compile,
             progress=progress,
+            tell=say,
         )
     if outcome is None:
         say(f"{out} holds this merge already, complete.")

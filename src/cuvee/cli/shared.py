@@ -19,6 +19,10 @@ Parameters = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of random methods; overrides the recipe's.")]
 Memory = Annotated[str | None, typer.Option(help="Memory budget, such as 2GiB. Default: a quarter, at most 4 GiB.")]
+Compile = Annotated[
+    Literal["auto", "always", "never"],
+    typer.Option(help="Run tiles as compiled programs; auto: where it saves time. They are kept in the user's cache."),
+]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes. Default: one for each core.")]
 Dtype = Annotated[
     Literal["bfloat16", "float16", "float32", "float64", "float8_e4m3fn", "float8_e5m2"] | None,

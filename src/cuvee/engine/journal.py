@@ -51,6 +51,12 @@ class Journal:
         self._file.flush()
 
 
+def journaled_plan(folder: Path) -> str | None:
+    """The hash of the plan whose unfinished merge a folder holds."""
+    lines = _lines(folder / STATE / "journal.jsonl")
+    return lines[0].get("plan") if lines else None
+
+
 def _lines(path: Path) -> list[dict[str, Any]]:
     """Whole lines; one that a crash cut short is left out."""
     found = []

@@ -51,11 +51,12 @@ class Merged(Checkpoint):
             flat = torch.empty(stop - start, dtype=output.spec.dtype)
             for chunk, (a, b) in enumerate(output.grid.chunks()):
                 low, high = max(a, start), min(b, stop)
-                if low < high:
-                    data, _ = self._bench.make(output, self._statistics, chunk)
-                    flat[low - start : high - start] = torch.frombuffer(data, dtype=output.spec.dtype)[
-                        low - a : high - a
-                    ]
+                for data, _ in self._bench.make(output, self._statistics, chunk) if low < high else ():
+                    part = torch.frombuffer(data, dtype=output.spec.dtype)
+                    first, last = max(a, low), min(a + len(part), high)
+                    if first < last:
+                        flat[first - start : last - start] = part[first - a : last - a]
+                    a += len(part)
         return flat if span else flat.view(output.spec.shape)
 
     def chunk(self, output: Output, chunk: int) -> bytearray:

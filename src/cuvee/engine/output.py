@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cuvee.core import Checkpoint, CuveeError
-from cuvee.engine.journal import STATE
+from cuvee.engine.journal import STATE, journaled_plan
 from cuvee.engine.local import Outcome
 from cuvee.plan.layout import SIDES
 from cuvee.plan.plan import Plan, Shard
@@ -110,6 +110,12 @@ def commit(
     }
     write_text(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
     shutil.rmtree(folder / STATE, ignore_errors=True)
+
+
+def plan_of(folder: Path) -> str | None:
+    """The hash of the plan whose merge a folder holds, finished or not; None where there is none."""
+    manifest = read_manifest(folder)
+    return manifest.get("plan") if manifest else journaled_plan(folder)
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

@@ -65,10 +65,13 @@ def run(task: Task, bench: Bench, writer: Writer) -> Done | Failed:
             return Done(answered, states, learned, [])
         written = []
         for chunk in task.chunks:
-            data, bad = bench.make(output, statistics, chunk)
-            start, _ = output.grid.chunks()[chunk]
-            writer.write(output.shard, output.offset + start * output.spec.dtype.itemsize, data)
-            written.append(Written(chunk, xxhash.xxh3_128_hexdigest(data), bad))
+            at = output.offset + output.grid.chunks()[chunk][0] * output.spec.dtype.itemsize
+            digest, nonfinite = xxhash.xxh3_128(), 0
+            for data, bad in bench.make(output, statistics, chunk):
+                writer.write(output.shard, at, data)
+                digest.update(data)
+                at, nonfinite = at + len(data), nonfinite + bad
+            written.append(Written(chunk, digest.hexdigest(), nonfinite))
         return Done(answered, {}, {}, written)
     except CuveeError as error:
         return Failed(str(error))

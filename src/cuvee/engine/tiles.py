@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 
 from cuvee.core import CuveeError, dtype_name
+from cuvee.engine.programs.bundle import Compiled, load
+from cuvee.engine.programs.prepare import key_of
+from cuvee.engine.programs.structure import TILE
 from cuvee.folds import Tile
 from cuvee.methods._calls import Evaluator, Leaf, Statistics, Step, padded
 from cuvee.plan.memory import Room
@@ -25,9 +28,12 @@ class Bench:
         self._made = bytearray()
         self._tiles: dict[int, Tensor] = {}
         self._held: dict[Leaf, tuple[Tile, Tensor]] = {}
+        self._stored: dict[int, Tile] = {}  # slot -> the tile that its buffer holds
+        self._buffers: dict[tuple[int, torch.dtype], tuple[bytearray, Tensor]] = {}
 
     def evaluator(self, output: Output, statistics: Statistics) -> Evaluator:
         self._held.clear()
+        self._stored.clear()
         slots = {leaf: slot for slot, leaf in enumerate(output.leaves)}
 
         def read(leaf: Leaf, tile: Tile | None) -> Tensor:
@@ -38,7 +44,10 @@ class Bench:
                 held = self._held[leaf] = tile, self._load(leaf, tile, slots[leaf], output.compute)
             return held[1]
 
-        return Evaluator(output.order, output.compute, read, statistics)
+        key = key_of(self.plan, output, self.room) if self.plan.compiled else None
+        if key is None:
+            return Evaluator(output.order, output.compute, read, statistics)
+        return Compiled(output, read, lambda slot, tile: self._store(output, slot, tile), statistics, load(key))
 
     def tiles(self, output: Output, chunks: Iterable[int]) -> Iterator[Tile]:
         """The tiles of some chunks, in order."""
@@ -51,7 +60,7 @@ class Bench:
         grid, entries = output.grid, self.room.tile_entries(output)
         for chunk in chunks:
             start, stop = grid.chunks()[chunk]
-            pieces = grid.pieces(start, stop, entries)
+            pieces = grid.sample(start, stop, entries)
             yield Tile(output.order, start, start + sum(b - a for a, b in pieces), grid, pieces)
 
     def settle(self, output: Output, statistics: Statistics, before: int) -> None:
@@ -70,27 +79,35 @@ class Bench:
         cut = self.samples if evaluator.samples(step) else self.tiles
         return evaluator.gather(step, cut(output, chunks))
 
-    def make(self, output: Output, statistics: Statistics, chunk: int) -> tuple[memoryview, int]:
-        """Bytes of one chunk of the output, until the next is made, and how many of its entries are not finite.
+    def make(self, output: Output, statistics: Statistics, chunk: int) -> Iterator[tuple[memoryview, int]]:
+        """One chunk of the output in pieces: bytes, until the next are made, and how many entries are not finite.
 
         Raises CuveeError naming tensor and input when an entry is not finite, unless that is allowed.
         """
+        if isinstance(output.expression, Leaf):
+            yield self._copy(output, chunk), 0
+            return
+        evaluator = self.evaluator(output, statistics)
+        for tile in self.tiles(output, [chunk]):
+            entries = tile.stop - tile.start
+            data = self._room_for(max(padded(tile), TILE) * output.spec.dtype.itemsize)
+            out = torch.frombuffer(data, dtype=output.spec.dtype)
+            part = out[:entries]
+            witness = evaluator.write(tile, out[:TILE]) if isinstance(evaluator, Compiled) else None
+            if witness is None:
+                part.copy_(evaluator.value(output.expression, tile).reshape(-1)[:entries])
+            fine = _finite(part) if witness is None else isfinite(witness.item())
+            yield data[: entries * output.spec.dtype.itemsize], 0 if fine else self._count_bad(output, part)
+
+    def _copy(self, output: Output, chunk: int) -> memoryview:
+        """One chunk of a tensor that is passed through."""
+        assert isinstance(output.expression, Leaf)
         start, stop = output.grid.chunks()[chunk]
         data = self._room_for((stop - start) * output.spec.dtype.itemsize)
-        out = torch.frombuffer(data, dtype=output.spec.dtype)
-        if isinstance(output.expression, Leaf):
-            source = self.plan.checkpoints[output.expression.checkpoint]
-            out.copy_(source.read(output.expression.name, (start, stop), self._raw_for(len(data))))
-            return data, 0
-        evaluator = self.evaluator(output, statistics)
-        bad = 0
-        for tile in self.tiles(output, [chunk]):
-            value = evaluator.value(output.expression, tile)
-            part = out[tile.start - start : tile.stop - start]
-            part.copy_(value.reshape(-1)[: tile.stop - tile.start])
-            if not _finite(part):
-                bad += self._count_bad(output, part)
-        return data, bad
+        source = self.plan.checkpoints[output.expression.checkpoint]
+        read = source.read(output.expression.name, (start, stop), self._raw_for(len(data)))
+        torch.frombuffer(data, dtype=output.spec.dtype).copy_(read)
+        return data
 
     def _room_for(self, size: int) -> memoryview:
         """The buffer of a chunk: always the same one, which freeing and taking anew would scatter over the heap."""
@@ -130,6 +147,27 @@ class Bench:
             for leaf in output.leaves
             if not all(bool(torch.isfinite(self._load(leaf, tile, 0, output.compute)).all()) for tile in tiles)
         ]
+
+    def _store(self, output: Output, slot: int, tile: Tile) -> Tensor:
+        """A leaf's entries as stored, in a buffer of the programs' length; zeros follow them."""
+        leaf = output.leaves[slot]
+        source = self.plan.checkpoints[leaf.checkpoint]
+        dtype = source.spec(leaf.name).dtype
+        if (slot, dtype) not in self._buffers:
+            raw = bytearray(TILE * dtype.itemsize)
+            self._buffers[slot, dtype] = raw, torch.frombuffer(raw, dtype=dtype)
+        raw, values = self._buffers[slot, dtype]
+        if self._stored.get(slot) != tile:
+            self._stored[slot] = tile
+            at = 0
+            for start, stop in tile.pieces or ((tile.start, tile.stop),):
+                lent = self._raw_for(len(raw)) if tile.pieces else raw
+                read = source.read(leaf.name, (start, stop), lent)
+                if read.data_ptr() != values.data_ptr():
+                    values[at : at + stop - start].copy_(read)
+                at += stop - start
+            values[at:].zero_()
+        return values
 
     def _load(self, leaf: Leaf, tile: Tile, slot: int, dtype: torch.dtype) -> Tensor:
         source = self.plan.checkpoints[leaf.checkpoint]

@@ -20,7 +20,7 @@ from typing import Any
 
 from cuvee.core import CuveeError
 from cuvee.evaluate.task import Item, Prediction, Task
-from cuvee.evaluate.zoo.cache import cache_folder
+from cuvee.store.cache import cache_folder
 
 SHOWN = 120
 """Characters of an item that its line repeats, for people."""

@@ -112,6 +112,10 @@ class Fold(ABC):
         """The result as a method sees it on one tile; `value()` is `of` on that tile."""
         return known.value
 
+    def changes(self, known: Known, tile: Tile) -> list[int]:
+        """Entries inside a tile from which on another value is bound than before."""
+        return []
+
     def local(self, value: Any, ask: Callable[[Callable[..., Any]], Any]) -> Any:
         """The result with row scope: computed inside the tile."""
         raise TypeError(f"{type(self).__name__} has no row scope")

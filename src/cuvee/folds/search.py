@@ -21,7 +21,7 @@ SMALL = 1 << 17
 SIGMAS = 5.0
 """How sure a guess is, in standard deviations of a rank in a random sample."""
 
-LISTED = 1 << 18
+LISTED = 1 << 19
 """Values near one statistic beyond which equal ones are counted, and their places forgotten."""
 
 

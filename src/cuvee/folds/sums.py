@@ -29,7 +29,7 @@ class Sum(Fold):
         return [flat[start:stop].sum(dtype=torch.float64) for _, start, stop in tile.blocks()]
 
     def take(self, state: Any, reduced: Any, tile: Tile, known: Known) -> None:
-        single = isinstance(reduced, list)
+        single = isinstance(reduced[0], Tensor)
         for sums in zip(*([reduced] if single else reduced), strict=True):
             held = state.get((tile.order, tile.chunk))
             total = list(sums) if held is None else [a + b for a, b in zip(held[1], sums, strict=True)]

@@ -126,6 +126,10 @@ class TopK(Seeking):
         bound = [_on_tile(cut, tile, partial(_stream, value, i)) for i, cut in enumerate(held.cuts)]
         return bound[0] if held.single else tuple(bound)
 
+    def changes(self, known: Known, tile: Tile) -> list[int]:
+        cuts = [cut for cut in known.value.cuts if cut.order == tile.order and cut.left == 1]
+        return [cut.start + 1 for cut in cuts if tile.start < cut.start + 1 < tile.stop]
+
     def local(self, value: Any, ask: Callable[[Callable[..., Any]], Any]) -> Any:
         counts = ask(self.count)
         cuts = []
@@ -163,7 +167,7 @@ def _on_tile(cut: _Cut, tile: Tile, values: Callable[[], Tensor]) -> Tensor:
     if cut.order < 0:
         return threshold
     split = cut.order, cut.start
-    if (tile.order, tile.stop - 1) < split:
+    if (tile.order, tile.stop - (cut.left == 1) - 1) < split:
         return threshold
     if split < (tile.order, tile.start):
         return cut.above

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from cuvee.kernels.process import traced
 
-COARSE = {torch.float32: 16, torch.float64: 44}
-"""Low bits that `digits` leaves out: what stays tells values apart to one part in 128 or finer."""
+COARSE = {torch.float32: 14, torch.float64: 43}
+"""Low bits that `digits` leaves out: what stays tells values apart to one part in 512."""
 
 
 def digits(values: Tensor) -> np.ndarray:

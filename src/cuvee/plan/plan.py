@@ -109,6 +109,7 @@ class Plan:
     sides: Mapping[str, bool] = field(default_factory=dict)  # side files, and whether they hold changes of the base
     left_out: Mapping[str, str] = field(default_factory=dict)  # input tensor -> why it is not in the output
     notices: tuple[str, ...] = ()
+    compiled: bool = False  # tiles run as compiled programs where their arithmetic allows
 
     @cached_property
     def tensors(self) -> tuple[Output, ...]:
@@ -137,6 +138,7 @@ class Plan:
             "torch": torch.__version__,
             "processor": torch.backends.cpu.get_cpu_capability(),
             "methods": method_sources(self.outputs),
+            "compiled": self.compiled,
             "shards": [[shard.file, shard.size] for shard in self.shards],
         }
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from cuvee.core import Grid
+from cuvee.engine.programs.bundle import FILE
 from cuvee.engine.programs.inputs import Asking, Spec, rebuilt, shape_of, tensors, value_of
 from cuvee.engine.programs.structure import TILE
 from cuvee.engine.programs.trace import Parts, trace
@@ -125,8 +126,8 @@ class _Trial:
             about
             | {
                 "file": file,
-                "specs": specs,
-                "shapes": [shape_of(value) for value in values],
+                "specs": specs[first:],
+                "shapes": [shape_of(value) for value in values[first:]],
                 "large": parts.large,
                 "small": parts.small,
                 "once": _source(parts),
@@ -183,9 +184,8 @@ def build(order: Order, folder: Path) -> None:
         with settled(), _own_cache():
             trial.run()
     except Exception as error:  # whatever torch meets: the tiles then run as they are
-        import traceback; traceback.print_exc()
         reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
-    (folder / "bundle.json").write_text(json.dumps({"programs": [] if reason else trial.programs, "reason": reason}))
+    (folder / FILE).write_text(json.dumps({"programs": [] if reason else trial.programs, "reason": reason}))
 
 
 def _own_cache() -> Any:

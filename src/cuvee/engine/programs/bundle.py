@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import pairwise
 from math import inf, nan
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,13 +14,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cuvee.engine.programs.inputs import NotUniform, rebuilt, shape_of, tensors, value_of
-from cuvee.engine.programs.structure import TILE
+from cuvee.engine.programs.inputs import NotUniform, Spec, shape_of, tensors, value_of
 from cuvee.folds import Tile
 from cuvee.methods._calls import Evaluator, Leaf, Statistics, Step
 from cuvee.plan.plan import Output
+from cuvee.store.cache import cache_folder
 
 FILE = "bundle.json"
+
+FIXED = ("number", "size", "bits")
+"""Kinds of small values that are the same for all tiles of a tensor."""
+
+
+def folder_of(key: str) -> Path:
+    """Where a bundle is, or would be."""
+    return cache_folder() / "programs" / key
 
 
 class Program:
@@ -29,28 +37,37 @@ class Program:
     def __init__(self, about: Mapping[str, Any], folder: Path) -> None:
         loader = torch._C._aoti.AOTIModelPackageLoader  # the public one imports the whole compiler
         self._run = loader(str(folder / about["file"]), "model", True, 1, -1).boxed_run  # noqa: FBT003
-        self.slots: list[int] = about["large"]
-        self._specs = [tuple(spec) for spec in about["specs"]]
-        self._shapes, self._small, self._result = about["shapes"], about["small"], about["result"]
-        self._first = bool(self._specs) and self._specs[0] == ("first",)
+        self.large: list[int] = about["large"]
+        self._result = about["result"]
+        self.specs: list[Spec] = [tuple(spec) for spec in about["specs"]]
+        self._shapes, self._small = about["shapes"], about["small"]
         self._once = None if about["once"] is None else _function(**about["once"])
         self._held: tuple[list[Tensor], list[Tensor]] | None = None
 
-    def arguments(self, evaluator: Evaluator, output: Output, tile: Tile) -> list[Tensor]:
-        """Small arguments for a tile. Raises NotUniform when the program does not suit it."""
-        values = [value_of(spec, evaluator, output, tile) for spec in self._specs]
-        if shape_of(values) != self._shapes:
-            raise NotUniform
+    def small(self, values: Sequence[Any]) -> list[Tensor]:
+        """Small arguments, from the values of the specs. Raises NotUniform when they do not suit the program."""
         given = list(tensors(values))
-        first, given = (given[:1], given[1:]) if self._first else ([], given)
         if self._held is None or any(a is not b for a, b in zip(self._held[0], given, strict=True)):
+            if shape_of(values) != self._shapes:
+                raise NotUniform
             late = given if self._once is None else [*given, *self._once(*given)]
             self._held = given, [late[i] for i in self._small]
-        return first, self._held[1]
+        return self._held[1]
 
-    def __call__(self, large: Sequence[Tensor], small: Sequence[Tensor]) -> list[Tensor]:
-        found: list[Tensor] = self._run([*large, *small])
+    def __call__(self, large: Sequence[Tensor], small: Sequence[Tensor]) -> Any:
+        """What the program gives, nested as the arithmetic that it was made from gave it."""
+        return _nested(self._result, iter(self._run([*large, *small])))
+
+    def write(self, large: Sequence[Tensor], small: Sequence[Tensor], out: Tensor) -> Tensor:
+        """Fill a tile of output. Returns a number that is finite if all entries are."""
+        found: Tensor = self._run([*large, *small, out])[0]
         return found
+
+
+def _nested(shape: Any, given: Iterator[Tensor]) -> Any:
+    if isinstance(shape[0], str):
+        return next(given)
+    return [_nested(each, given) for each in shape]
 
 
 def _function(code: str, constants: Mapping[str, Any]) -> Callable[..., Any]:
@@ -60,3 +77,118 @@ def _function(code: str, constants: Mapping[str, Any]) -> Callable[..., Any]:
     held = {name: torch.tensor(value, dtype=getattr(torch, dtype[6:])) for name, (dtype, value) in constants.items()}
     space, forward = SimpleNamespace(**held), names["forward"]
     return lambda *given: forward(space, *given)
+
+
+class Bundle:
+    """The programs of one structure of output."""
+
+    def __init__(self, folder: Path) -> None:
+        found = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        self.reason: str = found["reason"]
+        self.write: Program | None = None
+        self._folds: dict[tuple[int, tuple[str, ...], tuple[str, ...]], Program] = {}
+        for about in found["programs"]:
+            if "write" in about:
+                self.write = Program(about, folder)
+            else:
+                key = about["step"], tuple(about["names"]), tuple(about["manners"])
+                self._folds[key] = Program(about, folder)
+
+    def fold(self, step: int, names: tuple[str, ...], manners: tuple[str, ...]) -> Program | None:
+        return self._folds.get((step, names, manners))
+
+
+@cache
+def load(key: str) -> Bundle:
+    """The bundle of that key, which is in the cache."""
+    return Bundle(folder_of(key))
+
+
+class Compiled(Evaluator):
+    """An evaluator that has programs for whole tiles; where none suits, it goes the usual way.
+
+    raw(slot, tile) gives a leaf's entries as stored, in a buffer of the programs' length.
+    """
+
+    def __init__(
+        self,
+        output: Output,
+        read: Callable[[Leaf, Tile | None], Tensor],
+        raw: Callable[[int, Tile], Tensor],
+        statistics: Statistics,
+        bundle: Bundle,
+    ) -> None:
+        super().__init__(output.order, output.compute, read, statistics)
+        self._output, self._raw, self._bundle = output, raw, bundle
+        self._steps = {(id(step.call), step.stats): place for place, step in enumerate(output.steps)}
+        self._fixed: dict[Spec, Any] = {}
+
+    def reduced(self, step: Step, names: tuple[str, ...], tile: Tile) -> list[Any]:
+        folds = step.call.method.stats
+        manners = tuple(folds[name].manner(self.known(step.call, name)) for name in names)
+        program = self._bundle.fold(self._steps[id(step.call), step.stats], names, manners)
+        if program is not None:
+            try:
+                small = program.small(self._values(program, tile))
+            except NotUniform:
+                return super().reduced(step, names, tile)
+            found: list[Any] = program(self._large(program, tile), small)
+            return found
+        return super().reduced(step, names, tile)
+
+    def write(self, tile: Tile, out: Tensor) -> Tensor | None:
+        """Fill a tile of output, of the programs' length; None where no program suits, and nothing is filled.
+
+        Returns a number that is finite if all entries are.
+        """
+        program = self._bundle.write
+        if program is None:
+            return None
+        edges = [tile.start, *self._changes(program, tile), tile.stop]
+        parts = [tile._replace(start=start, stop=stop) for start, stop in pairwise(edges)]
+        try:
+            small = [list(program.small(self._values(program, part))) for part in parts]
+        except NotUniform:
+            return None
+        large = self._large(program, tile)
+        if len(parts) == 1:
+            return program.write(large, small[0], out)
+        whole, witness = torch.empty_like(out), torch.zeros(())
+        for part, given in zip(parts, small, strict=True):
+            witness = witness + program.write(large, given, whole)
+            first, last = part.start - tile.start, part.stop - tile.start
+            out[first:last] = whole[first:last]
+        return witness
+
+    def _changes(self, program: Program, tile: Tile) -> list[int]:
+        """Entries of a tile from which on a statistic is another."""
+        found = set()
+        for kind, *rest in program.specs:
+            if kind == "statistic":
+                call = self._output.calls[rest[0]]
+                found.update(call.method.stats[rest[1]].changes(self.known(call, rest[1]), tile))
+        return sorted(found)
+
+    def _values(self, program: Program, tile: Tile) -> list[Any]:
+        values = []
+        for spec in program.specs:
+            if spec in self._fixed:
+                values.append(self._fixed[spec])
+                continue
+            value = value_of(spec, self, self._output, tile)
+            if spec[0] in FIXED:
+                self._fixed[spec] = value
+            values.append(value)
+        return values
+
+    def _large(self, program: Program, tile: Tile) -> list[Tensor]:
+        leaves = len(self._output.leaves)
+        found = []
+        for slot in program.large:
+            if slot < leaves:
+                found.append(self._raw(slot, tile))
+            elif slot == leaves:
+                found.append(torch.tensor(float(tile.stop - tile.start)))
+            else:
+                found.append(value_of(("first",), self, self._output, tile))
+        return found

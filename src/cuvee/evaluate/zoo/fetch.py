@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from cuvee.core import CuveeError, did_you_mean
-from cuvee.evaluate.zoo.cache import publish
+from cuvee.store.cache import publish
 from cuvee.evaluate.zoo.packages import PACKAGES, Package
 
 

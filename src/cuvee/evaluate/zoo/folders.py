@@ -12,7 +12,7 @@ import yaml
 from torch import Tensor
 
 from cuvee.core import CuveeError, did_you_mean
-from cuvee.evaluate.zoo.cache import cache_folder
+from cuvee.store.cache import cache_folder
 
 MANIFEST = "zoo.yaml"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from cuvee.core import CuveeError
-from cuvee.evaluate.zoo.cache import cache_folder
+from cuvee.store.cache import cache_folder
 
 
 @dataclass(frozen=True)

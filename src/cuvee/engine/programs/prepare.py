@@ -1,0 +1,143 @@
+"""Which outputs of a plan are compiled, and making the bundles that are missing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache
+from typing import Literal, NamedTuple
+
+from cuvee.core import CuveeError
+from cuvee.engine.programs.bundle import FILE, folder_of, load
+from cuvee.engine.programs.build import Order
+from cuvee.engine.programs.structure import TILE, bundle_key, read_dtypes
+from cuvee.plan.memory import Room
+from cuvee.plan.plan import Output, Plan
+from cuvee.store.cache import publish
+
+Mode = Literal["auto", "always", "never"]
+
+SMALL = TILE // 8
+"""Entries below which an output is not worth a program."""
+
+BUILD = 15.0
+"""Seconds of a processor that a bundle takes, at first, and each of its programs once more."""
+
+SAVED = 1.2e-9
+"""Seconds of a processor that a program saves, for each entry, input and pass."""
+
+
+class Need(NamedTuple):
+    """A bundle that a plan could use."""
+
+    order: Order
+    entries: int  # of all outputs that would use it
+
+
+def needs(plan: Plan, room: Room) -> dict[str, Need]:
+    """The bundles that a plan could use, by key."""
+    found: dict[str, Need] = {}
+    for output in plan.outputs:
+        key = key_of(plan, output, room)
+        if key is not None:
+            held = found.get(key)
+            entries = output.spec.numel + (held.entries if held else 0)
+            found[key] = Need(Order(output, read_dtypes(output, plan.checkpoints)), entries)
+    return found
+
+
+def key_of(plan: Plan, output: Output, room: Room) -> str | None:
+    """The key of an output's bundle, or None where it is not compiled."""
+    if output.spec.numel < SMALL or room.tile_entries(output) != TILE:
+        return None
+    return bundle_key(output, read_dtypes(output, plan.checkpoints))
+
+
+def missing(found: Mapping[str, Need]) -> dict[str, Need]:
+    return {key: need for key, need in found.items() if not (folder_of(key) / FILE).exists()}
+
+
+def compiled(
+    plan: Plan,
+    room: Room,
+    workers: int,
+    mode: Mode = "auto",
+    *,
+    begun: str | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Plan:
+    """The plan, with compiled tiles where the mode says so; the bundles that it lacks are made.
+
+    begun: the hash of a plan that an output folder holds; auto goes on as that was begun.
+    """
+    if mode == "never":
+        return plan
+    wanted = replace(plan, compiled=True)
+    if mode == "auto" and begun != wanted.hash and (begun == plan.hash or not pays(plan, room, workers)):
+        return plan
+    ensure(plan, room, workers, tell)
+    return wanted
+
+
+def pays(plan: Plan, room: Room, workers: int) -> bool:
+    """Whether programs save more time than making those that are missing takes."""
+    found = needs(plan, room)
+    lacking = missing(found)
+    if not found or (lacking and compiler() is None):
+        return False
+    cost = sum(BUILD * (2 + len(need.order.output.steps)) for need in lacking.values())
+    saved = sum(SAVED * need.entries * len(need.order.dtypes) * need.order.output.passes for need in found.values())
+    return saved > cost
+
+
+@cache
+def compiler() -> str | None:
+    """The C++ compiler that programs are made with."""
+    names = [os.environ.get("CXX"), "g++", "clang++", "c++"]
+    return next((path for name in names if name and (path := shutil.which(name))), None)
+
+
+def ensure(plan: Plan, room: Room, workers: int, tell: Callable[[str], None] | None = None) -> None:
+    """Make the bundles that a plan lacks, `workers` at a time. Raises CuveeError where it cannot be."""
+    waiting = missing(needs(plan, room))
+    if not waiting:
+        return
+    if compiler() is None:
+        raise CuveeError("--compile always needs a C++ compiler: install g++, or leave the option out.")
+    if tell:
+        tell(f"Compiling {len(waiting)} kind{'s' if len(waiting) > 1 else ''} of tile, once for this machine")
+    todo = list(waiting.items())
+    while todo:
+        together, todo = todo[:workers], todo[workers:]
+        _build(dict(together))
+
+
+def _build(waiting: Mapping[str, Need]) -> None:
+    with contextlib.ExitStack() as stack:
+        running = []
+        for key, need in waiting.items():
+            draft = stack.enter_context(publish(folder_of(key)))
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
+            command = [sys.executable, "-W", "ignore", "-m", "cuvee.engine.programs.build", str(draft)]
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
+            )
+            running.append((process, draft, pickle.dumps(need.order)))
+        for process, draft, order in running:
+            _, errors = process.communicate(order)
+            if not (draft / FILE).exists():
+                last = errors.decode(errors="replace").strip().splitlines()[-1:]
+                (draft / FILE).write_text(json.dumps({"programs": [], "reason": "".join(last) or "the compiler died"}))
+
+
+def reasons(plan: Plan, room: Room) -> list[str]:
+    """Why some outputs run as they are although their plan is compiled."""
+    found = [load(key).reason for key in needs(plan, room) if (folder_of(key) / FILE).exists()]
+    return [reason for reason in dict.fromkeys(found) if reason]
