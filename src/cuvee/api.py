@@ -14,11 +14,12 @@ from cuvee import methods
 from cuvee.core import Checkpoint, CuveeError, dtype_name
 from cuvee.engine import local, output
 from cuvee.engine.doubts import doubts as doubts_of
+from cuvee.engine.launch import default_workers
 from cuvee.engine.merged import Merged
-from cuvee.engine.programs.prepare import Mode, compiled
+from cuvee.engine.programs.prepare import Mode, compiled, compiler
 from cuvee.plan import Plan, build
 from cuvee.plan.layout import SHARD_SIZE
-from cuvee.plan.memory import check_room, default_memory, default_workers, parse_size
+from cuvee.plan.memory import Room, check_room, default_memory, parse_size
 from cuvee.recipe import Recipe
 from cuvee.recipe.continued import continued
 from cuvee.report.card import model_card
@@ -60,7 +61,8 @@ def merge(
     """Merge to disk: `cuvee.merge("recipe.yaml", "merged")`. Returns the folder, which transformers loads, or peft
     where adapters are merged.
 
-    memory: budget in bytes or as "2GiB". compile: run tiles as compiled programs; auto: where it saves time. A run that was stopped goes on when called again with the same arguments; a
+    memory: budget in bytes or as "2GiB". compile: run tiles as compiled programs; auto: where it
+    saves time. A run that was stopped goes on when called again with the same arguments; a
     finished one returns at once. Raises CuveeError.
     """
     planned = explain(recipe, shard_size=shard_size)
@@ -215,4 +217,7 @@ def planned_again(manifest: Mapping[str, Any]) -> Plan:
     """The plan of a finished merge, from its manifest. Raises CuveeError when an input is gone."""
     sizes = [size for file, size in manifest["shards"] if "/" not in file]
     size = SHARD_SIZE if len(sizes) == 1 else max(sizes)
-    return _plan(Recipe.load(manifest["recipe"], manifest["roots"]), size)
+    planned = _plan(Recipe.load(manifest["recipe"], manifest["roots"]), size)
+    if not manifest.get("compiled") or compiler() is None:
+        return planned
+    return compiled(planned, Room(default_memory()), 1, "always")

@@ -2,34 +2,87 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from cuvee.core import Grid
-from cuvee.folds import Extremes, Ranked, Tile
+from cuvee.folds import Extremes, Ranked, Tile, TopK
 from cuvee.kernels import select
+from cuvee.kernels.process import tracing
 
 EDGES = [0.0, -0.0, 1e-40, -1e-40, 1.0, -1.0, float("inf"), float("-inf"), 3.4e38, -3.4e38]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_patterns_sort_as_values_do_and_lead_back(dtype: torch.dtype) -> None:
-    values = torch.cat([torch.tensor(EDGES, dtype=dtype), torch.randn(500, dtype=dtype)])
-    keys = select.ordered(values)
-    assert torch.equal(values[keys.argsort(stable=True)], values.sort(stable=True).values)
-    assert all(select.value_of(int(key), dtype) == value for key, value in zip(keys, values, strict=True))
-    assert keys[0] == keys[1]
-    nan = torch.tensor(float("nan"), dtype=dtype)
-    assert (select.ordered(torch.stack([nan, -nan])) > keys.max()).all()
+def test_leading_bits_sort_as_values_do_and_lead_back(dtype: torch.dtype) -> None:
+    values = torch.cat([torch.tensor(EDGES, dtype=dtype), torch.randn(500, dtype=dtype)]).sort().values
+    digits = select.digits(values)
+    assert (np.diff(digits) >= 0).all()
+    for digit, value in zip(digits, values, strict=True):
+        low, high = select.ends(int(digit), dtype)
+        assert low <= value <= high
+        near = torch.nextafter(high, torch.tensor(float("inf"), dtype=dtype))
+        assert near == high or select.digits(near.reshape(1))[0] > digit
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_what_lies_in_a_bracket(traced: bool) -> None:
+    values = torch.tensor([3.0, float("nan"), -1.0, 2.0, float("inf"), 0.0, -0.0])
+    low, high = torch.tensor(0.0), torch.tensor(2.0)
+    with tracing() if traced else nullcontext():
+        inside, below = select.inside(values, low, high)
+    assert below == 4
+    assert torch.equal(inside.nan_to_num(nan=9), torch.tensor([9.0, 9, 9, 2, 9, 0, 0]))
+
+
+@pytest.mark.parametrize("share", [0.001, 0.3, 0.999])
+@pytest.mark.parametrize("kind", ["free", "tied", "mostly zero", "sorted", "misleading"])
+def test_exactly_so_many_are_kept_whatever_a_sample_says(kind: str, share: float) -> None:
+    """Against a stable sort; `misleading`: the sample sees nothing of where the threshold lies."""
+    size, k = 700_000, int(share * 700_000)
+    values = torch.randn(size, generator=torch.Generator().manual_seed(0)).abs()
+    values = {
+        "free": values,
+        "tied": (values * 8).round(),
+        "mostly zero": values * (torch.arange(size) % 10 == 0),
+        "sorted": values.sort().values,
+        "misleading": values,
+    }[kind]
+    grid = Grid.of((size,), "element")
+    fold = TopK(abs, count=lambda: k)
+    known = fold.prepare(lambda function: k if function is fold.count else size, torch.float32)
+    passes = 0
+    while not known.done:
+        state, passes = fold.begin(), passes + 1
+        for start in range(0, size, 1 << 17):
+            tile = Tile(0, start, min(size, start + (1 << 17)), grid)
+            part = values[tile.start : tile.stop]
+            if fold.sampling(known):
+                tile, part = tile._replace(stop=start + 2048), part[:2048]
+                part = torch.full_like(part, 9) if kind == "misleading" else part
+            other = fold.begin()
+            fold.add(other, part, tile, known)
+            fold.merge(state, other)
+        known = fold.finish(state, known)
+    assert passes <= (4 if kind == "misleading" else 5)
+    kept = torch.zeros(size, dtype=torch.bool)
+    for start in range(0, size, 1 << 16):
+        part = values[start : start + (1 << 16)]
+        tile = Tile(0, start, start + len(part), grid)
+        kept[start : start + len(part)] = part >= fold.bind(known, tile, lambda part=part: part)
+    wanted = values.argsort(descending=True, stable=True)[:k]
+    assert torch.equal(kept.nonzero().flatten(), wanted.sort().values)
 
 
 def ranked(streams: tuple[Tensor, ...], at: list[list[int]], cuts: list[int]) -> tuple[tuple[Tensor, ...], ...]:
     """The fold over tiles that end at the cuts."""
     size, dtype = streams[0].numel(), streams[0].dtype
-    fold = Ranked(lambda: None, at=lambda: at, signed=True)
+    fold = Ranked(lambda: None, at=lambda: at)
     known = fold.prepare(lambda function: at if function is fold.at else size, dtype)
     edges = [0, *cuts, size]
     while not known.done:

@@ -9,7 +9,20 @@ from typing import Annotated, Any
 import typer
 
 from cuvee.cli.console import byte_progress, detail, duration, print_json, say, size, told, warn
-from cuvee.cli.shared import Base, Compile, Dtype, Memory, MethodName, Models, Parameters, Seed, ShardSize, Workers, recipe_from
+from cuvee.cli.shared import (
+    Base,
+    Compile,
+    Dtype,
+    Memory,
+    MethodName,
+    Models,
+    Parameters,
+    Seed,
+    ShardSize,
+    Workers,
+    recipe_from,
+)
+from cuvee.engine.launch import start_ahead
 
 OVERWRITE = "Replace what a merge left in OUT."
 
@@ -46,6 +59,9 @@ def merge(
 
     A merge that was stopped goes on when the same command is run again.
     """
+    if not print_recipe and out is not None:
+        start_ahead(workers)
+
     from cuvee import api
     from cuvee.core import CuveeError
     from cuvee.engine.devices import check_device

@@ -32,8 +32,9 @@ def plan(
 ) -> None:
     """Show what a merge would read, write, hold and take, without doing it."""
     from cuvee import api
+    from cuvee.engine.launch import default_workers
     from cuvee.plan.estimate import estimate
-    from cuvee.plan.memory import check_room, default_memory, default_workers, parse_size
+    from cuvee.plan.memory import check_room, default_memory, parse_size
 
     recipe = recipe_from(models, base=base, method=method, parameters=parameter, dtype=dtype, seed=seed)
     planned = api.explain(recipe, shard_size=shard_size)

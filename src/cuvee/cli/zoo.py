@@ -38,11 +38,11 @@ def build(
     The same seed gives the same weights, bit for bit, on one type of machine with the same libraries. Experts of
     another seed are put beside those that are there.
     """
+    from cuvee.engine.launch import default_workers
     from cuvee.evaluate import zoo as zoos
     from cuvee.evaluate.zoo.build import build as make
     from cuvee.evaluate.zoo.folders import read_manifest
     from cuvee.evaluate.zoo.packages import remedy
-    from cuvee.plan.memory import default_workers
 
     found = zoos.zoo(name)
     left_out = [package for package in found.extras if package.folder() is None]

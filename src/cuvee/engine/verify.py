@@ -115,7 +115,7 @@ def _repeat(
     changed = [key for key in ("recipe", "inputs") if _timeless(facts[key]) != _timeless(manifest[key])]
     if changed:
         raise CuveeError(f"The {' and the '.join(changed)} changed since the merge: it cannot be computed again.")
-    other = [key for key in ("cuvee", "torch", "processor", "methods") if facts[key] != manifest[key]]
+    other = [key for key in ("cuvee", "torch", "processor", "methods", "compiled") if facts[key] != manifest[key]]
     verdict.bitwise = not other
     verdict.why_not_bitwise = ", ".join(f"{key}: {manifest[key]} then, {facts[key]} now" for key in other)
     units = [(output, chunk) for output in plan.tensors for chunk in range(len(output.grid.chunks()))]

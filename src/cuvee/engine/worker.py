@@ -7,16 +7,14 @@ pickles: the connection's own would move tensors through shared memory.
 from __future__ import annotations
 
 import contextlib
-import os
 import pickle
-import subprocess
 import sys
-from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
 
+from cuvee.engine import launch
 from cuvee.engine.tasks import Done, Failed, Task, run
 from cuvee.engine.tiles import Bench
 from cuvee.kernels.process import settled
@@ -29,14 +27,7 @@ class Worker:
     """The main process's end of a worker."""
 
     def __init__(self, setup: bytes) -> None:
-        self.connection, theirs = Pipe()
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "cuvee.engine.worker", str(theirs.fileno())]
-        # A session of its own: Ctrl-C in the terminal is for the main process alone.
-        self.process = subprocess.Popen(
-            command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL, start_new_session=True
-        )
-        theirs.close()
+        self.process, self.connection = launch.start()
         self.waiting = 0
         self._outbox: SimpleQueue[bytes | None] = SimpleQueue()
         self._outbox.put(setup)

@@ -14,7 +14,7 @@ from cuvee.core import Grid
 
 
 class Tile(NamedTuple):
-    """Entries [start, stop) of the tensor that is `order`-th in its model; or as many that are drawn from all over it."""
+    """Entries [start, stop) of the tensor that is `order`-th in its model; or as many from all over it."""
 
     order: int
     start: int

@@ -85,7 +85,7 @@ def near(found: tuple[Tensor, Tensor], tile: Tile) -> Near:
 
 
 def spread(found: tuple[Tensor, Tensor], tile: Tile) -> tuple[np.ndarray, np.ndarray]:
-    """Leading bits of the values that `select.inside` found in a tile: each once, and how often. NaN counts as greatest."""
+    """Leading bits of what `select.inside` found in a tile: each once, and how often. NaN counts as greatest."""
     values = found[0].detach()[: tile.stop - tile.start]
     digits = select.digits(values[~values.isnan()])
     first = int(digits.min()) if len(digits) else 0
@@ -146,4 +146,3 @@ def _places(found: Near, value: Any) -> dict[int, np.ndarray]:
     for values, (order, entries) in zip(found.values, found.places or (), strict=True):
         where.setdefault(order, []).append(entries[values == value])
     return {order: np.sort(np.concatenate(parts)) for order, parts in where.items()}
-

@@ -40,7 +40,7 @@ def traced() -> bool:
 @contextlib.contextmanager
 def tracing() -> Iterator[None]:
     """A time in which `traced` holds."""
-    token = _traced.set(True)  # noqa: FBT003
+    token = _traced.set(True)
     try:
         yield
     finally:

@@ -95,11 +95,6 @@ def available() -> int:
     return machine
 
 
-def default_workers() -> int:
-    """One for each core that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def parse_size(text: str) -> int:
     """`2GiB`, `512 MB`, `1.5g` or a number of bytes. Raises CuveeError for anything else."""
     units = {
@@ -126,4 +121,4 @@ def parse_size(text: str) -> int:
     return size
 
 
-__all__ = ["BLOCK", "Room", "check_room", "default_memory", "default_workers", "parse_size"]
+__all__ = ["BLOCK", "Room", "check_room", "default_memory", "parse_size"]

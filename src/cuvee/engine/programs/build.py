@@ -10,7 +10,6 @@ import os
 import pickle
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,7 +120,8 @@ class _Trial:
         first = int(bool(specs) and specs[0] == ("first",))
         parts = trace(traced, [*large, *small[:first]], small[first:])
         file = f"{len(self.programs)}.pt2"
-        _compile(parts, [*large, *small[:first]], small[first:], self.output.spec.dtype if "write" in about else None, self.folder / file)
+        out = self.output.spec.dtype if "write" in about else None
+        _compile(parts, [*large, *small[:first]], small[first:], out, self.folder / file)
         self.programs.append(
             about
             | {
@@ -147,7 +147,8 @@ class _Into(nn.Module):
         *rest, out = given
         (value,) = self.inner(*rest)
         out.copy_(value)
-        return value.to(torch.float32).abs().amax()
+        witness: Tensor = value.to(torch.float32).abs().amax()
+        return witness
 
 
 def _compile(parts: Parts, large: list[Tensor], small: list[Tensor], out: torch.dtype | None, file: Path) -> None:
@@ -184,7 +185,7 @@ def build(order: Order, folder: Path) -> None:
         with settled(), _own_cache():
             trial.run()
     except Exception as error:  # whatever torch meets: the tiles then run as they are
-        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+        reason = " ".join([f"{type(error).__name__}:", *str(error).strip().splitlines()[:1]])
     (folder / FILE).write_text(json.dumps({"programs": [] if reason else trial.programs, "reason": reason}))
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cuvee.engine.programs.inputs import NotUniform, Spec, shape_of, tensors, value_of
+from cuvee.engine.programs.inputs import NotUniformError, Spec, shape_of, tensors, value_of
 from cuvee.folds import Tile
 from cuvee.methods._calls import Evaluator, Leaf, Statistics, Step
 from cuvee.plan.plan import Output
@@ -45,11 +45,11 @@ class Program:
         self._held: tuple[list[Tensor], list[Tensor]] | None = None
 
     def small(self, values: Sequence[Any]) -> list[Tensor]:
-        """Small arguments, from the values of the specs. Raises NotUniform when they do not suit the program."""
+        """Small arguments, from the values of the specs. Raises NotUniformError when they do not suit the program."""
         given = list(tensors(values))
         if self._held is None or any(a is not b for a, b in zip(self._held[0], given, strict=True)):
             if shape_of(values) != self._shapes:
-                raise NotUniform
+                raise NotUniformError
             late = given if self._once is None else [*given, *self._once(*given)]
             self._held = given, [late[i] for i in self._small]
         return self._held[1]
@@ -130,7 +130,7 @@ class Compiled(Evaluator):
         if program is not None:
             try:
                 small = program.small(self._values(program, tile))
-            except NotUniform:
+            except NotUniformError:
                 return super().reduced(step, names, tile)
             found: list[Any] = program(self._large(program, tile), small)
             return found
@@ -148,7 +148,7 @@ class Compiled(Evaluator):
         parts = [tile._replace(start=start, stop=stop) for start, stop in pairwise(edges)]
         try:
             small = [list(program.small(self._values(program, part))) for part in parts]
-        except NotUniform:
+        except NotUniformError:
             return None
         large = self._large(program, tile)
         if len(parts) == 1:

@@ -18,12 +18,12 @@ Spec = tuple[Any, ...]
 ("bits", call, position, purpose), ("first",). A call is named by its place in `Output.calls`."""
 
 
-class NotUniform(Exception):
+class NotUniformError(Exception):
     """A statistic that differs inside a tile: no program takes it."""
 
 
 def value_of(spec: Spec, evaluator: Evaluator, output: Output, tile: Tile) -> Any:
-    """The value that a spec names: tensors in nested tuples. Raises NotUniform."""
+    """The value that a spec names: tensors in nested tuples. Raises NotUniformError."""
     kind, *rest = spec
     if kind == "first":
         return bits.counters(0, tile.start)[0]
@@ -40,7 +40,7 @@ def value_of(spec: Spec, evaluator: Evaluator, output: Output, tile: Tile) -> An
 
 
 def _not_uniform() -> Any:
-    raise NotUniform
+    raise NotUniformError
 
 
 class Asking(Evaluator):

@@ -15,8 +15,8 @@ from functools import cache
 from typing import Literal, NamedTuple
 
 from cuvee.core import CuveeError
-from cuvee.engine.programs.bundle import FILE, folder_of, load
 from cuvee.engine.programs.build import Order
+from cuvee.engine.programs.bundle import FILE, folder_of, load
 from cuvee.engine.programs.structure import TILE, bundle_key, read_dtypes
 from cuvee.plan.memory import Room
 from cuvee.plan.plan import Output, Plan

@@ -39,7 +39,12 @@ def bundle_key(output: Output, dtypes: tuple[torch.dtype, ...]) -> str | None:
     shape = _node(output.expression, {leaf: slot for slot, leaf in enumerate(output.leaves)}) if known else None
     if shape is None:
         return None
-    facts = [shape, *map(dtype_name, (*dtypes, output.compute, output.spec.dtype)), method_sources([output]), _machine()]
+    facts = [
+        shape,
+        *map(dtype_name, (*dtypes, output.compute, output.spec.dtype)),
+        method_sources([output]),
+        _machine(),
+    ]
     return xxhash.xxh3_128_hexdigest(json.dumps(facts, sort_keys=True).encode())
 
 

@@ -27,7 +27,8 @@ class Parts(NamedTuple):
 def trace(function: Callable[..., Any], large: Sequence[Tensor], small: Sequence[Tensor]) -> Parts:
     """Parts of function(*large, *small), which gives a flat list of tensors. Raises what torch raises if it cannot."""
     with tracing():
-        graph = make_fx(torch.func.functionalize(function), tracing_mode="fake")(*large, *small)
+        pure: Any = torch.func.functionalize(function)
+        graph = make_fx(pure, tracing_mode="fake")(*large, *small)
     graph.graph.eliminate_dead_code()
     return _part(graph, len(large))
 
@@ -35,40 +36,45 @@ def trace(function: Callable[..., Any], large: Sequence[Tensor], small: Sequence
 def _part(module: fx.GraphModule, larges: int) -> Parts:
     nodes = list(module.graph.nodes)
     inputs = [node for node in nodes if node.op == "placeholder"]
+    output = nodes[-1]
     tiled = set(inputs[:larges])
     for node in nodes:
         if node.op == "call_function" and (tiled & set(node.all_input_nodes) or _numel(node) > LARGE):
             tiled.add(node)
-    output = nodes[-1]
     early = [node for node in nodes if node.op == "call_function" and node not in tiled]
-    crossing = [node for node in early if any(user in tiled or user is output for user in node.users)]
+    late = [node for node in nodes if node.op == "call_function" and node in tiled]
 
-    tile_graph, held = fx.Graph(), {}
-    used = lambda node: any(user in tiled or user is output for user in node.users)  # noqa: E731
+    def used(node: fx.Node) -> bool:
+        return any(user in tiled or user is output for user in node.users)
+
+    crossing = [node for node in early if used(node)]
     large = [i for i, node in enumerate(inputs[:larges]) if used(node)]
     direct = [i for i, node in enumerate(inputs[larges:]) if used(node)]
-    for node in (*(inputs[i] for i in large), *(inputs[larges + i] for i in direct), *crossing):
-        held[node] = tile_graph.placeholder(node.name)
-    for node in nodes:
-        if node.op == "get_attr" or (node.op == "call_function" and node in tiled):
-            held[node] = tile_graph.node_copy(node, held.__getitem__)
+    small = inputs[larges:]
+    constants = [node for node in nodes if node.op == "get_attr"]
     results = output.args[0] if isinstance(output.args[0], (list, tuple)) else [output.args[0]]
-    tile_graph.output([held[node] for node in results])
-    tile_graph.eliminate_dead_code()
+    given = [*(inputs[i] for i in large), *(small[i] for i in direct), *crossing]
+    return Parts(
+        _module(module, small, [*constants, *early], crossing) if crossing else None,
+        _module(module, given, [*constants, *late], results),
+        large,
+        [*direct, *range(len(small), len(small) + len(crossing))],
+    )
 
-    once = None
-    if crossing:
-        graph, kept = fx.Graph(), {node: None for node in inputs[:larges]}
-        for node in inputs[larges:]:
-            kept[node] = graph.placeholder(node.name)
-        for node in nodes:
-            if node.op == "get_attr" or node in early:
-                kept[node] = graph.node_copy(node, kept.__getitem__)
-        graph.output([kept[node] for node in crossing])
-        graph.eliminate_dead_code()
-        once = fx.GraphModule(module, graph)
-    smalls = len(inputs) - larges
-    return Parts(once, fx.GraphModule(module, tile_graph), large, [*direct, *range(smalls, smalls + len(crossing))])
+
+def _module(
+    owner: fx.GraphModule, inputs: Sequence[fx.Node], nodes: Sequence[fx.Node], results: Sequence[Any]
+) -> fx.GraphModule:
+    """Some nodes of a graph as a module: from these inputs to these results."""
+    graph = fx.Graph()
+    held: dict[fx.Node, fx.Node] = {}
+    for node in inputs:
+        held[node] = graph.placeholder(node.name)
+    for node in nodes:
+        held[node] = graph.node_copy(node, lambda each: held[each])
+    graph.output([held[node] for node in results])
+    graph.eliminate_dead_code()
+    return fx.GraphModule(owner, graph)
 
 
 def _numel(node: fx.Node) -> int:

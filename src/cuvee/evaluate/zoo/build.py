@@ -14,10 +14,10 @@ from typing import Any
 from rich.console import Console
 
 from cuvee.core import CuveeError
-from cuvee.store.cache import cache_folder, publish
 from cuvee.evaluate.zoo.folders import MANIFEST, read_manifest, write_manifest
 from cuvee.evaluate.zoo.packages import Package, remedy
 from cuvee.evaluate.zoo.workers import Job, Workers
+from cuvee.store.cache import cache_folder, publish
 
 TRAINING = "training.json"
 """Beside the weights: what training told, and its time in seconds of processor time."""

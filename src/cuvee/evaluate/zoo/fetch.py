@@ -10,8 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from cuvee.core import CuveeError, did_you_mean
-from cuvee.store.cache import publish
 from cuvee.evaluate.zoo.packages import PACKAGES, Package
+from cuvee.store.cache import publish
 
 
 def find(name: str) -> Package:

@@ -1,0 +1,57 @@
+"""Starting worker processes: without torch, so that they can start while it is imported here."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import subprocess
+import sys
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import NamedTuple
+
+
+class Started(NamedTuple):
+    """A worker process that waits for its set-up, and the main process's end of its pipe."""
+
+    process: subprocess.Popen[bytes]
+    connection: Connection
+
+
+_ahead: list[Started] = []
+
+
+def start() -> Started:
+    """A worker process: one that was started ahead, or a new one."""
+    return _ahead.pop() if _ahead else _new()
+
+
+def start_ahead(workers: int | None) -> None:
+    """Start the processes that a merge with so many workers (None: the usual number) will most likely ask for."""
+    atexit.register(_stop)
+    _ahead.extend(_new() for _ in range((workers or default_workers()) - 1))
+
+
+def default_workers() -> int:
+    """One for each core that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _new() -> Started:
+    ours, theirs = Pipe()
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "cuvee.engine.worker", str(theirs.fileno())]
+    # A session of its own: Ctrl-C in the terminal is for the main process alone.
+    process = subprocess.Popen(
+        command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL, start_new_session=True
+    )
+    theirs.close()
+    return Started(process, ours)
+
+
+def _stop() -> None:
+    while _ahead:
+        process, connection = _ahead.pop()
+        process.kill()
+        process.wait()
+        connection.close()

@@ -1,0 +1,137 @@
+"""Compiled tiles: the same merges as by plain ones, made once, found again, and left out where they cannot be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import cuvee
+from cuvee import CuveeError, api
+from cuvee.core import Grid
+from cuvee.engine.programs import prepare
+from cuvee.engine.programs.bundle import folder_of
+from cuvee.engine.verify import verify
+from cuvee.folds import Tile
+from cuvee.kernels import bits
+from cuvee.plan.memory import Room, default_memory
+
+pytestmark = pytest.mark.skipif(prepare.compiler() is None, reason="no C++ compiler")
+
+SHAPES = {"large": (2100, 2050), "ragged": (300, 127), "tiny": (7,)}
+"""Two chunks and a last tile that is not full; one tile; one too small to be compiled."""
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "ties": {"merge_method": "ties", "parameters": {"density": 0.3}},
+    "dare_ties": {"merge_method": "dare_ties", "parameters": {"density": 0.4}},
+    "slerp": {"merge_method": "slerp", "parameters": {"t": 0.3}},
+    "nested": {"merge_method": "task_arithmetic", "parameters": {"weight": 0.4}, "polish": [{"norm_rescale": {}}]},
+}
+EXACT = ("ties",)
+"""Without sums of rounded numbers: compiled and plain are one to the bit."""
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory, write_model: Callable[..., Path]) -> Path:
+    folder = tmp_path_factory.mktemp("programs")
+    draw = torch.Generator().manual_seed(0)
+    base = {name: torch.randn(shape, generator=draw) for name, shape in SHAPES.items()}
+    write_model(folder / "base", {name: tensor.bfloat16() for name, tensor in base.items()})
+    for number in range(3):
+        changed = {name: tensor + 0.1 * torch.randn(tensor.shape, generator=draw) for name, tensor in base.items()}
+        write_model(folder / f"model{number}", {name: tensor.bfloat16() for name, tensor in changed.items()})
+    return folder
+
+
+def recipe(name: str, root: Path) -> dict[str, Any]:
+    models: list[Any] = [str(root / f"model{number}") for number in range(1 if name == "slerp" else 3)]
+    if name == "nested":
+        models = [models[0], {"model": {"merge_method": "linear", "models": models[1:]}}]
+    return {**RECIPES[name], "base_model": str(root / "base"), "models": models, "dtype": "bfloat16"}
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", RECIPES)
+def test_compiled_and_plain_tiles_agree(name: str, root: Path, tmp_path: Path) -> None:
+    given = recipe(name, root)
+    cuvee.merge(given, tmp_path / "plain", compile="never")
+    cuvee.merge(given, tmp_path / "compiled", compile="always")
+    plain, compiled = (load_file(tmp_path / kind / "model.safetensors") for kind in ("plain", "compiled"))
+    planned = cuvee.explain(given)
+    needed = prepare.needs(planned, Room(default_memory()))
+    assert needed, "nothing is compiled"
+    for key in needed:
+        assert json.loads((folder_of(key) / "bundle.json").read_text())["reason"] == ""
+    for tensor in SHAPES:
+        if name in EXACT:
+            assert torch.equal(plain[tensor], compiled[tensor])
+        else:  # sums in another order may turn a rounding
+            torch.testing.assert_close(plain[tensor], compiled[tensor], rtol=2**-7, atol=1e-30)
+            assert (plain[tensor] != compiled[tensor]).float().mean() < 1e-3
+    manifest = json.loads((tmp_path / "compiled" / "cuvee.json").read_text())
+    assert manifest["compiled"]
+    verdict = verify(tmp_path / "compiled", 8, api.planned_again)
+    assert verdict.bitwise
+    assert not verdict.faults
+
+
+@pytest.mark.timeout(900)
+def test_workers_and_memory_do_not_change_what_programs_give(root: Path, tmp_path: Path) -> None:
+    given = recipe("dare_ties", root)
+    outs = [tmp_path / str(number) for number in range(3)]
+    for out, workers, memory in zip(outs, (1, 2, 1), ("2GiB", "2GiB", "300MiB"), strict=True):
+        cuvee.merge(given, out, workers=workers, memory=memory, compile="always")
+    first, *others = ((out / "model.safetensors").read_bytes() for out in outs)
+    assert all(other == first for other in others)
+
+
+def test_auto_compiles_nothing_for_a_small_merge(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUVEE_CACHE", str(tmp_path / "cache"))
+    cuvee.merge(recipe("ties", root), tmp_path / "out")
+    assert not (tmp_path / "cache" / "programs").exists()
+    assert not json.loads((tmp_path / "out" / "cuvee.json").read_text())["compiled"]
+
+
+def test_without_a_compiler_auto_goes_on_and_always_says_so(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUVEE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(prepare, "compiler", lambda: None)
+    monkeypatch.setattr(prepare, "SAVED", 1.0)
+    cuvee.merge(recipe("ties", root), tmp_path / "out")
+    with pytest.raises(CuveeError, match="C\\+\\+ compiler"):
+        cuvee.merge(recipe("ties", root), tmp_path / "other", compile="always")
+
+
+@pytest.mark.timeout(900)
+def test_auto_goes_on_as_a_merge_was_begun(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would compile now, but the finished merge in the folder was not: that is still this merge."""
+    given = recipe("ties", root)
+    cuvee.merge(given, tmp_path / "out", compile="never")
+    before = (tmp_path / "out" / "cuvee.json").stat().st_mtime_ns
+    monkeypatch.setattr(prepare, "SAVED", 1.0)
+    cuvee.merge(given, tmp_path / "out")
+    assert (tmp_path / "out" / "cuvee.json").stat().st_mtime_ns == before
+
+
+def test_random_numbers_by_counters_are_those_of_the_stream() -> None:
+    key, size = bits.stream_key("any"), 1000
+    for start in (0, 12_345, bits.WORD - 500, 3 * bits.WORD + 7):
+        whole = bits.uniform(key, start, start + size)
+        count = min(size, bits.WORD - start % bits.WORD)
+        assert torch.equal(bits.mixed(*bits.counters(key, start), count), whole[:count])
+
+
+def test_a_sample_is_drawn_from_all_over_a_chunk_in_whole_rows() -> None:
+    grid = Grid.of((5000, 1000), "row")
+    start, stop = grid.chunks()[0]
+    pieces = grid.sample(start, stop, 1 << 17)
+    assert all(a % 1000 == 0 and b % 1000 == 0 and start <= a < b <= stop for a, b in pieces)
+    assert pieces[0][0] == start
+    assert pieces[-1][1] == stop
+    assert Tile(0, 0, 5, grid).pieces == ()
