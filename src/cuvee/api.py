@@ -56,13 +56,14 @@ def merge(
     overwrite: bool = False,
     allow_nonfinite: bool = False,
     compile: Mode = "auto",  # noqa: A002
+    ray: str | None = None,
     progress: local.Progress | None = None,
 ) -> Path:
     """Merge to disk: `cuvee.merge("recipe.yaml", "merged")`. Returns the folder, which transformers loads, or peft
     where adapters are merged.
 
     memory: budget in bytes or as "2GiB". compile: run tiles as compiled programs; auto: where it
-    saves time. A run that was stopped goes on when called again with the same arguments; a
+    saves time. ray: the address of a Ray cluster that computes, in place of processes of this machine. A run that was stopped goes on when called again with the same arguments; a
     finished one returns at once. Raises CuveeError.
     """
     planned = explain(recipe, shard_size=shard_size)
@@ -74,6 +75,7 @@ def merge(
         overwrite=overwrite,
         allow_nonfinite=allow_nonfinite,
         compile=compile,
+        ray=ray,
         progress=progress,
     )
     return Path(out)
@@ -88,6 +90,7 @@ def run(
     overwrite: bool = False,
     allow_nonfinite: bool = False,
     compile: Mode = "auto",  # noqa: A002
+    ray: str | None = None,
     progress: local.Progress | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> local.Outcome | None:
@@ -104,7 +107,8 @@ def run(
     with output.claimed(folder, planned, overwrite=overwrite) as complete:
         if complete:
             return None
-        outcome = local.execute(planned, folder, room, count, allow_nonfinite=allow_nonfinite, progress=progress)
+        crew = local.crew_for(planned, count, ray)
+        outcome = local.execute(planned, folder, room, crew, allow_nonfinite=allow_nonfinite, progress=progress)
         output.commit(folder, planned, outcome, {"README.md": model_card(planned)})
         return outcome
 

@@ -113,7 +113,7 @@ def execute() -> Callable[..., local.Outcome]:
     def run(plan: Plan, out: Path, room: Room, workers: int = 1) -> local.Outcome:
         with output.claimed(out, plan, overwrite=False) as complete:
             assert not complete
-            outcome = local.execute(plan, out, room, workers)
+            outcome = local.execute(plan, out, room, local.crew_for(plan, workers))
             output.commit(out, plan, outcome, {})
         return outcome
 

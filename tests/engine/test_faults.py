@@ -18,7 +18,7 @@ import torch
 
 import cuvee
 from cuvee import CuveeError
-from cuvee.engine import local, output
+from cuvee.engine import output, worker
 from cuvee.engine.worker import Worker
 
 NAMES = [f"layers.{number}.weight" for number in range(6)]
@@ -131,7 +131,7 @@ def test_worker_that_dies(
             os.kill(self.process.pid, signal.SIGKILL)
 
     with monkeypatch.context() as patch:
-        patch.setattr(local, "Worker", Dying)
+        patch.setattr(worker, "Worker", Dying)
         fails(recipe, "worker process died", "same command goes on", workers=2)
     assert undisturbed(recipe, tmp_path, contents)
 

@@ -24,6 +24,7 @@ from cuvee.cli.shared import (
 )
 from cuvee.engine.launch import start_ahead
 
+RAY = "Compute on a Ray cluster: auto, HOST:PORT, or local. All its machines must see the same files."
 OVERWRITE = "Replace what a merge left in OUT."
 
 
@@ -44,6 +45,7 @@ def merge(
     workers: Workers = None,
     shard_size: ShardSize = "5GB",
     compile: Compile = "auto",  # noqa: A002
+    ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help=RAY, show_default=False)] = None,
     device: Annotated[str, typer.Option(help="Where the arithmetic runs.")] = "cpu",
     overwrite: Annotated[bool, typer.Option("--overwrite", help=OVERWRITE)] = False,
     allow_nonfinite: Annotated[bool, typer.Option("--allow-nonfinite", help="Go on past NaN and infinity.")] = False,
@@ -59,7 +61,7 @@ def merge(
 
     A merge that was stopped goes on when the same command is run again.
     """
-    if not print_recipe and out is not None:
+    if not print_recipe and out is not None and ray is None:
         start_ahead(workers)
 
     from cuvee import api
@@ -90,6 +92,7 @@ def merge(
             overwrite=overwrite,
             allow_nonfinite=allow_nonfinite,
             compile=compile,
+            ray=ray,
             progress=progress,
             tell=say,
         )

@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,14 @@ import xxhash
 from torch import Tensor
 
 from cuvee.core import CuveeError
+from cuvee.engine.crew import Crew, set_up
 from cuvee.engine.journal import Journal
 from cuvee.engine.progress import Bar, Progress
+from cuvee.engine.ray import Cluster
 from cuvee.engine.schedule import Schedule
 from cuvee.engine.tasks import Done, Failed, Task, run
 from cuvee.engine.tiles import Bench
-from cuvee.engine.worker import Worker, set_up
+from cuvee.engine.worker import Local
 from cuvee.folds import Tile
 from cuvee.kernels.process import settled
 from cuvee.methods._calls import Frame, Statistics
@@ -28,9 +29,6 @@ from cuvee.plan.memory import Room
 from cuvee.plan.plan import Plan, Shard, teller
 from cuvee.store import writer as files
 from cuvee.store.memory import StateDict
-
-AHEAD = 3
-"""Tasks that a worker process holds at once, so that it never waits for the next."""
 
 SMALL = 64 << 20
 """Bytes of work below which starting another process costs more than it saves."""
@@ -51,11 +49,23 @@ class Outcome:
         return None
 
 
+def crew_for(plan: Plan, workers: int, ray: str | None = None) -> Crew:
+    """Who does a plan's tasks: processes of this machine, or of a Ray cluster; this one alone where that is quicker.
+
+    Raises CuveeError where a cluster cannot take the plan.
+    """
+    if ray is None:
+        return Local(workers - 1 if _total_bytes(plan) > SMALL and _can_spread(plan) else 0)
+    if not _can_spread(plan):
+        raise CuveeError("--ray: other processes cannot open the inputs, or cannot import the methods.")
+    return Cluster(ray, workers)
+
+
 def execute(
     plan: Plan,
     folder: Path,
     room: Room,
-    workers: int,
+    crew: Crew,
     *,
     allow_nonfinite: bool = False,
     progress: Progress | None = None,
@@ -74,7 +84,7 @@ def execute(
         files.create(folder, plan.shards)
         with _stop_signals(), settled(), files.Writer(folder, plan.shards) as writer:
             run_ = _Run(plan, folder, room, journal, writer, allow_nonfinite, progress)
-            run_.work(workers if _total_bytes(plan) > SMALL and _can_spread(plan) else 1)
+            run_.work(crew)
             numbers = told(plan, run_.bench, run_.schedule.statistics)
         for shard in plan.shards:
             files.seal(folder, shard)
@@ -111,52 +121,25 @@ class _Run:
                 if (output.name, chunk) in journal.done:
                     self.bar.wrote(output, chunk)
 
-    def work(self, workers: int) -> None:
-        """Hand tasks to worker processes, and take some here, until all is written."""
-        setup = set_up(self.plan, self.room, self.folder, allow_nonfinite=self.allow_nonfinite) if workers > 1 else b""
-        helpers: list[Worker] = []
+    def work(self, crew: Crew) -> None:
+        """Hand out tasks, and take some here if the crew's processes are beside this one, until all is written."""
         self.bar.tell()
         try:
-            for _ in range(workers - 1):
-                helpers.append(Worker(setup))
+            crew.begin(set_up(self.plan, self.room, self.folder, allow_nonfinite=self.allow_nonfinite))
             while True:
-                for helper in helpers:
-                    self._feed(helper)
-                task = self.schedule.next()
+                crew.feed(self.schedule.next)
+                task = self.schedule.next() if crew.helps else None
                 if task is not None:
                     self._take(run(task, self.bench, self.writer))
-                    self._collect(helpers, timeout=0)
-                elif any(helper.waiting for helper in helpers):
-                    self._collect(helpers, timeout=None)
-                else:
+                elif not crew.busy():
                     return
+                for answer in crew.answers(timeout=0 if task is not None else None):
+                    if isinstance(answer, Task):
+                        self.schedule.give_back(answer)
+                    else:
+                        self._take(answer)
         finally:
-            for helper in helpers:
-                helper.stop()
-
-    def _feed(self, helper: Worker) -> None:
-        while helper.waiting < AHEAD:
-            task = self.schedule.next()
-            if task is None:
-                return
-            helper.send(task)
-
-    def _collect(self, helpers: list[Worker], timeout: float | None) -> None:
-        for ready in wait([h.connection for h in helpers if h.waiting], timeout):
-            helper = next(h for h in helpers if h.connection is ready)
-            try:
-                self._take(helper.receive())
-            except (EOFError, ConnectionResetError):
-                code = helper.process.wait()
-                raise CuveeError(
-                    f"A worker process died (exit status {code}"
-                    + (
-                        "; killed, perhaps for want of memory: try a smaller --memory"
-                        if code == -signal.SIGKILL
-                        else ""
-                    )
-                    + "). The same command goes on from here."
-                ) from None
+            crew.end()
 
     def _take(self, answer: Done | Failed) -> None:
         if isinstance(answer, Failed):

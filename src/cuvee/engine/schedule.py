@@ -43,13 +43,40 @@ class Schedule:
         self._pass_states: dict[str, Any] = {}
         self._open_pass()
 
-    def next(self) -> Task | None:
-        """A task that can run now; None when all that is left waits for answers, or nothing is left."""
+    def next(self, near: Callable[[Output], bool] | None = None) -> Task | None:
+        """A task that can run now, of an output that `near` holds for if there is one.
+
+        None when all that is left waits for answers, or nothing is left.
+        """
+        if near is not None:
+            self._bring(near)
         while not self._ready and self._pending:
-            index = self._pending.popleft()
-            self._courses[index] = _Course(index, self._goal(self.plan.outputs[index]))
-            self._advance(self._courses[index])
+            self._start(0)
         return self._ready.popleft() if self._ready else None
+
+    def give_back(self, task: Task) -> None:
+        """Take a task that was not done: the next one is this."""
+        self._ready.appendleft(task._replace(statistics=self._known(self.plan.outputs[task.output])))
+
+    def _start(self, place: int) -> None:
+        """Make the first tasks of a tensor that waits."""
+        index = self._pending[place]
+        del self._pending[place]
+        self._courses[index] = _Course(index, self._goal(self.plan.outputs[index]))
+        self._advance(self._courses[index])
+
+    def _bring(self, near: Callable[[Output], bool]) -> None:
+        """Put a task of an output that `near` holds for in front, if there is one."""
+        outputs = self.plan.outputs
+        place = next((i for i, task in enumerate(self._ready) if near(outputs[task.output])), None)
+        if place is not None:
+            task = self._ready[place]
+            del self._ready[place]
+            self._ready.appendleft(task)
+            return
+        waiting = next((i for i, index in enumerate(self._pending) if near(outputs[index])), None)
+        if waiting is not None:
+            self._start(waiting)
 
     def take(self, done: Done) -> None:
         """Learn from an answer; new tasks may become ready."""

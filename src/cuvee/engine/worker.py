@@ -1,26 +1,64 @@
-"""A worker process: takes tasks from a pipe, sends back what came of them, ends when the pipe does.
+"""Worker processes of this machine: they take tasks from a pipe, send back what came of them, end when the pipe does.
 
-Run as `python -m cuvee.engine.worker FD`, so that no script of the caller's is imported again. Messages are plain
-pickles: the connection's own would move tensors through shared memory.
+Run as `python -m cuvee.engine.worker FD`, so that no script of the caller's is imported again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import pickle
+import signal
 import sys
-from multiprocessing.connection import Connection
-from pathlib import Path
+from collections.abc import Iterator
+from multiprocessing.connection import Connection, wait
 from queue import SimpleQueue
 from threading import Thread
 
+from cuvee.core import CuveeError
 from cuvee.engine import launch
-from cuvee.engine.tasks import Done, Failed, Task, run
-from cuvee.engine.tiles import Bench
-from cuvee.kernels.process import settled
-from cuvee.plan.memory import Room
-from cuvee.plan.plan import Plan
-from cuvee.store.writer import Writer
+from cuvee.engine.crew import AHEAD, Crew, Desk, Next
+from cuvee.engine.tasks import Done, Failed, Task
+
+
+class Local(Crew):
+    """Some processes beside this one."""
+
+    helps = True
+
+    def __init__(self, others: int) -> None:
+        self._others = others
+        self._workers: list[Worker] = []
+
+    def begin(self, setup: bytes) -> None:
+        self._workers = [Worker(setup) for _ in range(self._others)]
+
+    def feed(self, following: Next) -> None:
+        for worker in self._workers:
+            while worker.waiting < AHEAD:
+                task = following(None)
+                if task is None:
+                    return
+                worker.send(task)
+
+    def busy(self) -> bool:
+        return any(worker.waiting for worker in self._workers)
+
+    def answers(self, timeout: float | None) -> Iterator[Done | Failed]:
+        for ready in wait([worker.connection for worker in self._workers if worker.waiting], timeout):
+            worker = next(each for each in self._workers if each.connection is ready)
+            try:
+                yield worker.receive()
+            except (EOFError, ConnectionResetError):
+                raise CuveeError(_obituary(worker.process.wait())) from None
+
+    def end(self) -> None:
+        for worker in self._workers:
+            worker.stop()
+
+
+def _obituary(code: int) -> str:
+    why = "; killed, perhaps for want of memory: try a smaller --memory" if code == -signal.SIGKILL else ""
+    return f"A worker process died (exit status {code}{why}). The same command goes on from here."
 
 
 class Worker:
@@ -59,21 +97,12 @@ class Worker:
                 self.connection.send_bytes(message)
 
 
-def set_up(plan: Plan, room: Room, folder: Path, *, allow_nonfinite: bool) -> bytes:
-    """What a worker is sent first."""
-    return pickle.dumps((plan, room, str(folder), allow_nonfinite))
-
-
 def main(fd: int) -> None:
     connection = Connection(fd)
     try:
-        plan, room, folder, allow_nonfinite = pickle.loads(connection.recv_bytes())
-        bench = Bench(plan, room, allow_nonfinite=allow_nonfinite)
-        writer = Writer(Path(folder), plan.shards)
-        with settled():
-            while True:
-                task: Task = pickle.loads(connection.recv_bytes())
-                connection.send_bytes(pickle.dumps(run(task, bench, writer)))
+        desk = Desk(connection.recv_bytes())
+        while True:
+            connection.send_bytes(desk.run(connection.recv_bytes()))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from math import sqrt
 from typing import Any, NamedTuple
 
@@ -66,7 +67,12 @@ class Near:
 
 def anywhere(stream: int, rank: int, dtype: torch.dtype) -> Search:
     """A search that knows nothing of where the statistic lies."""
-    return Search(stream, rank, torch.tensor(-torch.inf, dtype=dtype), torch.tensor(torch.inf, dtype=dtype))
+    return Search(stream, rank, *_everything(dtype, torch.is_inference_mode_enabled()))
+
+
+@cache
+def _everything(dtype: torch.dtype, inference: bool) -> tuple[Tensor, Tensor]:
+    return torch.tensor(-torch.inf, dtype=dtype), torch.tensor(torch.inf, dtype=dtype)
 
 
 def needles(searches: Sequence[Search]) -> tuple[Tensor, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property, partial
+from functools import cache, cached_property, lru_cache, partial
 from math import prod
 from typing import Any, NamedTuple
 
@@ -318,4 +318,12 @@ def as_number(value: Any) -> Any:
     """A number, or a tuple of them, as methods see it: 0-d float64 tensors; None and tensors pass."""
     if isinstance(value, tuple):
         return tuple(as_number(v) for v in value)
-    return value if value is None or isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+    if value is None or isinstance(value, Tensor):
+        return value
+    return _constant(float(value), torch.is_inference_mode_enabled())
+
+
+@lru_cache(4096)
+def _constant(value: float, inference: bool) -> Tensor:
+    """One tensor for all tensors that share a number."""
+    return torch.tensor(value, dtype=torch.float64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple, get_type_hints
 
 import torch
@@ -117,8 +118,11 @@ class Method:
     def scope(self, stat: str, params: Mapping[str, Any]) -> str:
         """The range of a statistic, given the static parameters."""
         scope = self.stats[stat].scope
-        parameter = next((p for p in self.params.values() if p.argument == scope), None)
-        return str(params[scope]) if parameter else scope
+        return str(params[scope]) if scope in self._arguments else scope
+
+    @cached_property
+    def _arguments(self) -> frozenset[str]:
+        return frozenset(parameter.argument for parameter in self.params.values())
 
     def active(self, params: Mapping[str, Any]) -> list[str]:
         """The statistics that these parameters, `key` and `shape` need, in the order of the signature."""
