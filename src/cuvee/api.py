@@ -63,8 +63,8 @@ def merge(
     where adapters are merged.
 
     memory: budget in bytes or as "2GiB". compile: run tiles as compiled programs; auto: where it
-    saves time. ray: the address of a Ray cluster that computes, in place of processes of this machine. A run that was stopped goes on when called again with the same arguments; a
-    finished one returns at once. Raises CuveeError.
+    saves time. ray: the address of a Ray cluster that computes, in place of processes of this machine. A run that was
+    stopped goes on when called again with the same arguments; a finished one returns at once. Raises CuveeError.
     """
     planned = explain(recipe, shard_size=shard_size)
     run(

@@ -19,7 +19,7 @@ import torch
 import cuvee
 from benches.models import make
 from cuvee import methods
-from cuvee.plan.estimate import estimate
+from cuvee.engine.estimate import estimate
 from cuvee.plan.memory import MIB, check_room, parse_size
 
 if not Path("/proc/self/status").exists():

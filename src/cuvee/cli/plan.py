@@ -8,7 +8,21 @@ import typer
 
 from cuvee.cli.console import duration, print_json, put, size, stdout, warn
 from cuvee.cli.lora import show_plan
-from cuvee.cli.shared import Base, Dtype, Memory, MethodName, Models, Parameters, Seed, ShardSize, Workers, recipe_from
+from cuvee.cli.shared import (
+    Base,
+    Compile,
+    Dtype,
+    Memory,
+    MethodName,
+    Models,
+    Parameters,
+    Seed,
+    ShardSize,
+    Workers,
+    recipe_from,
+)
+
+SCALE = "Estimate for a model of another size, such as 70B: the same recipe, layers and width grown alike."
 
 
 def register(app: typer.Typer) -> None:
@@ -26,14 +40,17 @@ def plan(
     memory: Memory = None,
     workers: Workers = None,
     shard_size: ShardSize = "5GB",
+    compile: Compile = "auto",  # noqa: A002
+    scale: Annotated[str | None, typer.Option(metavar="SIZE", help=SCALE, show_default=False)] = None,
     tensors: Annotated[bool, typer.Option("--tensors", help="Show every tensor's rule and numbers.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Read a sample: is the base the models' base?")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
     """Show what a merge would read, write, hold and take, without doing it."""
     from cuvee import api
+    from cuvee.engine.estimate import estimate
     from cuvee.engine.launch import default_workers
-    from cuvee.plan.estimate import estimate
+    from cuvee.engine.programs.prepare import chosen
     from cuvee.plan.memory import check_room, default_memory, parse_size
 
     recipe = recipe_from(models, base=base, method=method, parameters=parameter, dtype=dtype, seed=seed)
@@ -43,7 +60,10 @@ def plan(
         return
     count = workers or default_workers()
     budget = parse_size(memory) if memory else default_memory()
-    expected = estimate(planned, check_room(planned, budget, count), count)
+    room = check_room(planned, budget, count)
+    planned = chosen(planned, room, compile)
+    size_now = sum(output.spec.numel for output in planned.tensors)
+    expected = estimate(planned, room, count, parameters(scale) / size_now if scale else 1.0)
     notes = [*planned.notices, *(api.doubts(planned) if check else [])]
     facts = _facts(planned, expected, notes, workers=count, memory=budget)
     if as_json:
@@ -70,11 +90,27 @@ def _facts(planned: Any, expected: Any, notes: list[str], *, workers: int, memor
         "peak_bytes": expected.peak,
         "memory_bytes": memory,
         "workers": workers,
+        "compiled": planned.compiled,
         "seconds": round(expected.seconds, 1),
         "slowest": [{"tensor": name, "seconds": round(seconds, 3)} for name, seconds in expected.slowest],
         "notes": notes,
         "hash": planned.hash,
     }
+
+
+def parameters(text: str) -> float:
+    """`70B`, `350M` or a number of parameters. Raises CuveeError for anything else."""
+    from cuvee.core import CuveeError
+
+    units = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
+    words = text.strip().upper()
+    try:
+        count = float(words[:-1]) * units[words[-1]] if words[-1:] in units else float(words)
+    except ValueError:
+        count = 0.0
+    if not 0 < count < 1e15:
+        raise CuveeError(f"--scale {text}: write a number of parameters, such as 70B.")
+    return count
 
 
 def _dtypes(planned: Any) -> dict[str, int]:
@@ -96,6 +132,7 @@ def _print(planned: Any, expected: Any, facts: dict[str, Any]) -> None:
         "method": f"{facts['method']} over {', '.join(facts['models'])}",
         "output": f"{facts['parameters']:,} parameters, {dtypes}",
         "files": f"{len(planned.shards)} of at most {size(max((s.size for s in planned.shards), default=0))}",
+        "tiles": "compiled" if planned.compiled else "as they are (--compile always compiles them)",
         "passes": str(expected.passes),
         "read": size(expected.read),
         "written": size(expected.written),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from cuvee.core import CuveeError
 from cuvee.engine.crew import AHEAD, Crew, Desk, Next
 from cuvee.engine.tasks import Done, Failed, Task
+from cuvee.plan.plan import Output
 
 LOSSES = 3
 """Times that the whole crew may be replaced before the merge is given up."""
@@ -25,13 +27,13 @@ class Cluster(Crew):
             import ray
         except ImportError:
             raise CuveeError("--ray needs Ray:  pip install 'cuvee[ray]'") from None
-        self._ray = ray
-        if not ray.is_initialized():
+        self._ray: Any = ray
+        if not self._ray.is_initialized():
             try:
                 ray.init(address=address, log_to_driver=False, include_dashboard=False if address == "local" else None)
             except (ConnectionError, ValueError) as error:
                 raise CuveeError(f"--ray {address}: no cluster answers: {str(error).splitlines()[0]}") from None
-        self.count = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        self.count = workers or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
         self._actors: list[Any] = []
         self._waiting: dict[Any, tuple[int, Task]] = {}  # reference -> actor, task
         self._lost = 0
@@ -48,10 +50,13 @@ class Cluster(Crew):
         for place, actor in enumerate(self._actors):
             held = sum(owner == place for owner, _ in self._waiting.values())
             for _ in range(AHEAD - held):
-                task = following(lambda output, place=place: output.shard % self.count == place)
+                task = following(partial(self._is_home, place))
                 if task is None:
                     return
                 self._waiting[actor.run.remote(pickle.dumps(task))] = place, task
+
+    def _is_home(self, place: int, output: Output) -> bool:
+        return output.shard % self.count == place
 
     def busy(self) -> bool:
         return bool(self._waiting)

@@ -17,6 +17,9 @@ from cuvee.methods._calls import Call, Leaf, Step, steps
 from cuvee.methods._protocol import asks
 from cuvee.recipe import Recipe
 
+SMALL = 1 << 14
+"""Entries below which what a tensor costs is not a matter of its entries."""
+
 GRAINS = ("element", "row", "matrix")
 
 
@@ -73,6 +76,12 @@ class Output:
     def calls(self) -> list[Call]:
         """Merges in the expression, inner ones first."""
         return _calls(self.expression)
+
+    @cached_property
+    def kind(self) -> object:
+        """Outputs of one kind cost the same for each entry, or entry and rank."""
+        size = {"element": (), "row": self.grid.view[1:], "matrix": (min((*self.spec.shape, 512)),)}[self.grain]
+        return _kind(self.expression), self.compute, self.grain, size, self.spec.numel < SMALL
 
     def resized(self, shape: tuple[int, ...]) -> Output:
         """The same work on a tensor of another shape, alone in its model: for trials."""
@@ -166,6 +175,13 @@ def _coarsest(node: Leaf | Call) -> str:
     if isinstance(node, Leaf):
         return "element"
     return max([node.grain(), *map(_coarsest, node.inputs())], key=GRAINS.index)
+
+
+def _kind(node: Leaf | Call) -> object:
+    if isinstance(node, Leaf):
+        return "leaf"
+    fixed = tuple((k, v) for k, v in node.params.items() if isinstance(v, (bool, str)))
+    return node.method.name, fixed, node.decomposes, tuple(_kind(given) for given in node.inputs())
 
 
 def _resized(node: Leaf | Call, shape: tuple[int, ...], size: int) -> Leaf | Call:

@@ -10,9 +10,10 @@ from typing import Any
 
 from cuvee import methods
 from cuvee.core import Checkpoint, CuveeError, dtype_name
+from cuvee.engine.estimate import estimate
+from cuvee.engine.launch import default_workers
 from cuvee.engine.output import MANIFEST, read_manifest
-from cuvee.plan.estimate import estimate
-from cuvee.plan.memory import Room, default_memory, default_workers
+from cuvee.plan.memory import Room, default_memory
 from cuvee.plan.plan import Plan
 from cuvee.recipe import Recipe
 from cuvee.report.charts import Axis, Line, heat_map, line_chart

@@ -19,13 +19,10 @@ from cuvee.engine.programs.build import Order
 from cuvee.engine.programs.bundle import FILE, folder_of, load
 from cuvee.engine.programs.structure import TILE, bundle_key, read_dtypes
 from cuvee.plan.memory import Room
-from cuvee.plan.plan import Output, Plan
+from cuvee.plan.plan import SMALL, Output, Plan
 from cuvee.store.cache import publish
 
 Mode = Literal["auto", "always", "never"]
-
-SMALL = TILE // 8
-"""Entries below which an output is not worth a program."""
 
 BUILD = 15.0
 """Seconds of a processor that a bundle takes, at first, and each of its programs once more."""
@@ -73,20 +70,25 @@ def compiled(
     begun: str | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Plan:
-    """The plan, with compiled tiles where the mode says so; the bundles that it lacks are made.
+    """The plan as `chosen` gives it; the bundles that it lacks are made."""
+    planned = chosen(plan, room, mode, begun=begun)
+    if planned.compiled:
+        ensure(planned, room, workers, tell)
+    return planned
+
+
+def chosen(plan: Plan, room: Room, mode: Mode = "auto", *, begun: str | None = None) -> Plan:
+    """The plan, with compiled tiles where the mode says so.
 
     begun: the hash of a plan that an output folder holds; auto goes on as that was begun.
     """
-    if mode == "never":
-        return plan
     wanted = replace(plan, compiled=True)
-    if mode == "auto" and begun != wanted.hash and (begun == plan.hash or not pays(plan, room, workers)):
-        return plan
-    ensure(plan, room, workers, tell)
-    return wanted
+    if mode == "always" or (mode == "auto" and begun == wanted.hash):
+        return wanted
+    return wanted if mode == "auto" and begun != plan.hash and pays(plan, room) else plan
 
 
-def pays(plan: Plan, room: Room, workers: int) -> bool:
+def pays(plan: Plan, room: Room) -> bool:
     """Whether programs save more time than making those that are missing takes."""
     found = needs(plan, room)
     lacking = missing(found)
