@@ -10,7 +10,7 @@ import torch
 from cuvee.core import Checkpoint
 from cuvee.engine.tiles import Bench
 from cuvee.kernels.process import settled
-from cuvee.methods._calls import Leaf
+from cuvee.methods._calls import Leaf, Statistics
 from cuvee.plan.memory import MIB, TILE, Room
 from cuvee.plan.plan import Output, Plan
 from cuvee.store.memory import StateDict
