@@ -17,7 +17,7 @@ def run() -> None:
     from cuvee.evaluate.zoo.folders import read_manifest
     from cuvee.evaluate.zoo.text.tasks import TASKS as ALL_TASKS
     from cuvee.evaluate.zoo.text.zoo import text_zoo
-    from cuvee.plan.memory import default_workers
+    from cuvee.engine.launch import default_workers
     from demo.merges import MERGES
     from demo.table import results_table
 
