@@ -13,11 +13,11 @@ def run() -> None:
     """Run the demo; what it makes is kept in the cache folder."""
     from rich.console import Console
 
+    from cuvee.engine.launch import default_workers
     from cuvee.evaluate.zoo.build import build
     from cuvee.evaluate.zoo.folders import read_manifest
     from cuvee.evaluate.zoo.text.tasks import TASKS as ALL_TASKS
     from cuvee.evaluate.zoo.text.zoo import text_zoo
-    from cuvee.engine.launch import default_workers
     from demo.merges import MERGES
     from demo.table import results_table
 
