@@ -75,7 +75,7 @@ def _row(name: str, base: Path, experts: list[Path], options: argparse.Namespace
     command = [sys.executable, "-m", "cuvee", "-q", "merge", str(file), "-o", str(out), "--memory", options.memory]
     command += ["--workers", str(options.workers)]
     subprocess.run([*command, "--compile", "always"], check=True)  # programs that are missing are made here
-    planned = json.loads(measure([sys.executable, "-m", "cuvee", "plan", str(file), "--json", *command[7:]]).output)
+    planned = json.loads(measure([sys.executable, "-m", "cuvee", "plan", str(file), "--json", *command[8:]]).output)
     work, floors, faults = [], [], []
     for _ in range(options.runs):  # by turns: what else the machine does meets both
         floors.append(copy_floor(weights, options.folder / "floor", weights[0].stat().st_size, options.workers))
