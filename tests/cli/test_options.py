@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import typer
 
+from cuvee import CuveeError
 from cuvee.cli.app import app
 
 SEEN_ELSEWHERE = {
@@ -21,6 +23,11 @@ SEEN_ELSEWHERE = {
     "--debug": "test_errors.py",
     "merge --device": "test_errors.py: there is one device so far, the others are refused",
     "merge --out": "test_cli.py",
+    "merge --compile": "engine/test_programs.py and below",
+    "merge --ray": "engine/test_ray.py and below",
+    "plan --compile": "below",
+    "plan --scale": "below",
+    "report --scores": "report/",
     "add --out": "test_add.py",
     "add --memory": "test_add.py",
     "add --workers": "test_add.py",
@@ -180,3 +187,28 @@ def test_check_base_tells_of_a_stranger(cuvee: Callable[..., Any], here: Path) -
     assert said not in cuvee("merge", *given, "-o", "two", "--no-check-base").err
     assert said not in cuvee("plan", *given).err
     assert said in cuvee("plan", *given, "--check").err
+
+
+def test_compiled_tiles_are_part_of_the_plan(cuvee: Callable[..., Any]) -> None:
+    models = ("ft0", "ft1", "--base", "base", "--method", "ties")
+    plain, compiled = (
+        json.loads(cuvee("plan", *models, "--compile", mode, "--json").out) for mode in ("never", "always")
+    )
+    assert (plain["compiled"], compiled["compiled"]) == (False, True)
+    assert plain["hash"] != compiled["hash"]
+
+
+def test_a_larger_model_costs_in_proportion(cuvee: Callable[..., Any]) -> None:
+    models = ("ft0", "ft1", "--base", "base", "--method", "ties", "--compile", "never")
+    now = json.loads(cuvee("plan", *models, "--json").out)
+    then = json.loads(cuvee("plan", *models, "--scale", str(1000 * now["parameters"]), "--json").out)
+    assert then["bytes_read"] == pytest.approx(1000 * now["bytes_read"], rel=0.1)
+    assert then["seconds"] > now["seconds"]
+    with pytest.raises(CuveeError, match="70B"):
+        cuvee("plan", *models, "--scale", "large")
+
+
+def test_a_cluster_that_is_not_there_is_told(cuvee: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(CuveeError, match=r"cuvee\[ray\]"):
+        cuvee("merge", "ft0", "ft1", "-o", "out", "--ray", "auto")

@@ -179,7 +179,7 @@ def test_four_times_the_layers_take_no_more_memory(
 ) -> None:
     root = tmp_path_factory.getbasetemp()
     sizes = {"hidden": 256, "inner": 1088, "keys": 128, "vocabulary": 4000}
-    shallow, deep = (make(root / f"layers{n}", 4, layers=n, **sizes) for n in (4, 16))
+    shallow, deep = (make(root / f"layers{n}", 4, layers=n, **sizes) for n in (8, 32))
     peaks = [peak_of(recipe_for("ties", *models, scope=scope), "256MiB") for models in (shallow, deep)]
     assert peaks[1] <= peaks[0] + 2 * NOISE  # two processes
 

@@ -31,8 +31,10 @@ class Sum(Fold):
     def take(self, state: Any, reduced: Any, tile: Tile, known: Known) -> None:
         single = isinstance(reduced[0], Tensor)
         for sums in zip(*([reduced] if single else reduced), strict=True):
+            # As plain numbers: small tensors that are kept for long would scatter over the heap.
+            new = [each if each.requires_grad else each.item() for each in sums]
             held = state.get((tile.order, tile.chunk))
-            total = list(sums) if held is None else [a + b for a, b in zip(held[1], sums, strict=True)]
+            total = new if held is None else [a + b for a, b in zip(held[1], new, strict=True)]
             state[tile.order, tile.chunk] = single, total
 
     def merge(self, state: Any, other: Any) -> None:
@@ -42,4 +44,5 @@ class Sum(Fold):
         (single, total), *rest = in_order(state)
         for _, sums in rest:
             total = [a + b for a, b in zip(total, sums, strict=True)]
-        return Known(total[0] if single else tuple(total), done=True)
+        found = [torch.as_tensor(each, dtype=torch.float64) for each in total]
+        return Known(found[0] if single else tuple(found), done=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,15 +22,28 @@ class _Cut:
     """One stream's threshold. Of the entries equal to it, those before entry `start` of the tensor that is `order`-th
     are kept, and `left` more; all of them where order is -1."""
 
-    threshold: Tensor  # 0-d
-    above: Tensor  # the next greater value, 0-d
+    value: float  # not a tensor: those of many cuts, kept for long, would scatter over the heap
+    dtype: torch.dtype
     order: int = -1
     start: int = 0
     left: int = 0
 
-    @classmethod
-    def at(cls, threshold: Tensor) -> _Cut:
-        return cls(threshold, torch.nextafter(threshold, torch.full_like(threshold, torch.inf)))
+    @property
+    def threshold(self) -> Tensor:
+        return _scalar(self.value, self.dtype, torch.is_inference_mode_enabled())
+
+    @property
+    def above(self) -> Tensor:
+        """The next greater value."""
+        kind = np.float64 if self.dtype == torch.float64 else np.float32
+        return _scalar(
+            float(np.nextafter(kind(self.value), kind(np.inf))), self.dtype, torch.is_inference_mode_enabled()
+        )
+
+
+@lru_cache(256)
+def _scalar(value: float, dtype: torch.dtype, inference: bool) -> Tensor:
+    return torch.tensor(value, dtype=dtype)
 
 
 @dataclass(frozen=True)
@@ -73,7 +87,7 @@ class TopK(Seeking):
         cuts, waiting = [], []
         for each in quest.searches:
             assert each.value is not None
-            cut, left = _Cut.at(each.value), each.rank - each.above
+            cut, left = _Cut(each.value.item(), quest.dtype), each.rank - each.above
             if left < each.ties:
                 split = _cut_at(cut, each, left)
                 waiting += [] if split else [(each.stream, left)]
