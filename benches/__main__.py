@@ -74,6 +74,7 @@ def _row(name: str, base: Path, experts: list[Path], options: argparse.Namespace
     weights = [path / "model.safetensors" for path in inputs]
     command = [sys.executable, "-m", "cuvee", "-q", "merge", str(file), "-o", str(out), "--memory", options.memory]
     command += ["--workers", str(options.workers)]
+    shutil.rmtree(out, ignore_errors=True)
     subprocess.run([*command, "--compile", "always"], check=True)  # programs that are missing are made here
     planned = json.loads(measure([sys.executable, "-m", "cuvee", "plan", str(file), "--json", *command[8:]]).output)
     work, floors, faults = [], [], []
