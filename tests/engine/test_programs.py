@@ -81,6 +81,18 @@ def test_compiled_and_plain_tiles_agree(name: str, root: Path, tmp_path: Path) -
 
 
 @pytest.mark.timeout(900)
+def test_a_program_made_for_equal_numbers_takes_others(root: Path, tmp_path: Path) -> None:
+    for weights in ([1.0, 1.0, 1.0], [1.0, 0.5, 2.0]):
+        given = recipe("ties", root)
+        pairs = zip(given["models"], weights, (0.1, 0.3, 0.75), strict=True)
+        given["models"] = [{"model": m, "parameters": {"weight": w, "density": d}} for m, w, d in pairs]
+        del given["parameters"]
+        outs = [cuvee.merge(given, tmp_path / f"{weights[1]}{mode}", compile=mode) for mode in ("never", "always")]
+        plain, compiled = (load_file(out / "model.safetensors") for out in outs)
+        assert all(torch.equal(plain[name], compiled[name]) for name in SHAPES)
+
+
+@pytest.mark.timeout(900)
 def test_workers_and_memory_do_not_change_what_programs_give(root: Path, tmp_path: Path) -> None:
     given = recipe("dare_ties", root)
     outs = [tmp_path / str(number) for number in range(3)]

@@ -67,12 +67,14 @@ class Seeking(Fold):
 
     def take(self, state: Any, reduced: Any, tile: Tile, known: Known) -> None:
         quest: Quest = known.value
+        seen = set()
         for i, found in zip(quest.open, reduced, strict=True):
             stream = quest.searches[i].stream
             if quest.stage == "inside":
                 state.setdefault(i, search.Near()).take(search.near(found, tile))
-            elif ("spread", stream, tile) not in state:
-                state["spread", stream, tile] = search.spread(found, tile)
+            elif stream not in seen:  # what several searches look at is looked at once
+                seen.add(stream)
+                state.setdefault(stream, search.Spread()).take(search.spread(found, tile))
 
     def merge(self, state: Any, other: Any) -> None:
         for key, part in other.items():
@@ -90,8 +92,7 @@ class Seeking(Fold):
             quest = replace(quest, searches=tuple(searches), stage="spread")
             return Known(quest, done=False) if quest.open else self.found(quest)
         for i in quest.open:
-            parts = [part for key, part in state.items() if key[1] == searches[i].stream]
-            searches[i] = search.guess(searches[i], parts, quest.size, quest.dtype)
+            searches[i] = search.guess(searches[i], state[searches[i].stream], quest.size, quest.dtype)
         return Known(replace(quest, searches=tuple(searches), stage="inside"), done=False)
 
 

@@ -65,6 +65,19 @@ class Near:
         return values, np.bincount(where, np.concatenate([c for _, c in pairs])).astype(np.int64)
 
 
+@dataclass
+class Spread:
+    """How often values have which leading bits."""
+
+    kinds: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))  # ascending
+    counts: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def take(self, other: Spread) -> None:
+        kinds, where = np.unique(np.concatenate([self.kinds, other.kinds]), return_inverse=True)
+        counts = np.bincount(where, np.concatenate([self.counts, other.counts]), len(kinds))
+        self.kinds, self.counts = kinds, counts.astype(np.int64)
+
+
 def anywhere(stream: int, rank: int, dtype: torch.dtype) -> Search:
     """A search that knows nothing of where the statistic lies."""
     return Search(stream, rank, *_everything(dtype, torch.is_inference_mode_enabled()))
@@ -90,23 +103,22 @@ def near(found: tuple[Tensor, Tensor], tile: Tile) -> Near:
     return Near(entries - int(below.item()), [plain[at]], [(tile.order, at + tile.start)], [], slopes)
 
 
-def spread(found: tuple[Tensor, Tensor], tile: Tile) -> tuple[np.ndarray, np.ndarray]:
-    """Leading bits of what `select.inside` found in a tile: each once, and how often. NaN counts as greatest."""
+def spread(found: tuple[Tensor, Tensor], tile: Tile) -> Spread:
+    """Leading bits of what `select.inside` found in a tile. NaN counts as greatest."""
     values = found[0].detach()[: tile.stop - tile.start]
     digits = select.digits(values[~values.isnan()])
     first = int(digits.min()) if len(digits) else 0
     counts = np.bincount(digits - first)
     kinds = np.flatnonzero(counts)
-    return np.append(kinds + first, _BEYOND), np.append(counts[kinds], len(values) - len(digits))
+    return Spread(np.append(kinds + first, _BEYOND), np.append(counts[kinds], len(values) - len(digits)))
 
 
 _BEYOND = np.iinfo(np.int64).max
 
 
-def guess(search: Search, parts: list[tuple[np.ndarray, np.ndarray]], size: int, dtype: torch.dtype) -> Search:
-    """The bracket in which the statistic lies almost surely, or surely where the parts hold all `size` values."""
-    kinds, where = np.unique(np.concatenate([kinds for kinds, _ in parts]), return_inverse=True)
-    counts = np.bincount(where, np.concatenate([counts for _, counts in parts])).astype(np.int64)
+def guess(search: Search, spread: Spread, size: int, dtype: torch.dtype) -> Search:
+    """The bracket in which the statistic lies almost surely, or surely where the spread is of all `size` values."""
+    kinds, counts = spread.kinds, spread.counts
     seen = int(counts.sum())
     share = search.rank / size
     margin = 0.0 if seen == size else SIGMAS * sqrt(seen * share * (1 - share)) + SIGMAS

@@ -141,8 +141,8 @@ class TopK(Seeking):
         return bound[0] if held.single else tuple(bound)
 
     def changes(self, known: Known, tile: Tile) -> list[int]:
-        cuts = [cut for cut in known.value.cuts if cut.order == tile.order and cut.left == 1]
-        return [cut.start + 1 for cut in cuts if tile.start < cut.start + 1 < tile.stop]
+        cuts = [cut for cut in known.value.cuts if cut.order == tile.order and not cut.left]
+        return [cut.start for cut in cuts if tile.start < cut.start < tile.stop]
 
     def local(self, value: Any, ask: Callable[[Callable[..., Any]], Any]) -> Any:
         counts = ask(self.count)
@@ -161,7 +161,7 @@ def _cut_at(cut: _Cut, found: Search, left: int) -> _Cut | None:
     """Keep the first `left` ties, if it is known where ties are."""
     for order, places in sorted((found.places or {}).items()):
         if left <= len(places):
-            return replace(cut, order=order, start=int(places[left - 1]), left=1)
+            return replace(cut, order=order, start=int(places[left - 1]) + 1, left=0)
         left -= len(places)
     return None
 
@@ -181,14 +181,15 @@ def _on_tile(cut: _Cut, tile: Tile, values: Callable[[], Tensor]) -> Tensor:
     if cut.order < 0:
         return threshold
     split = cut.order, cut.start
-    if (tile.order, tile.stop - (cut.left == 1) - 1) < split:
+    if (tile.order, tile.stop - 1) < split:
         return threshold
-    if split < (tile.order, tile.start):
+    if split < (tile.order, tile.start) or (not cut.left and split == (tile.order, tile.start)):
         return cut.above
     edge = values()
     flat = edge.reshape(-1)
-    first = cut.start - tile.start
-    end = first + int((flat[first:] == threshold).nonzero()[cut.left - 1]) + 1
+    end = cut.start - tile.start
+    if cut.left:
+        end += int((flat[end:] == threshold).nonzero()[cut.left - 1]) + 1
     cuts = torch.full_like(flat, float("nan")).fill_(cut.above.item())
     cuts[:end] = threshold
     return cuts.reshape(edge.shape)

@@ -116,7 +116,7 @@ class _Trial:
         order = sorted(range(len(specs)), key=lambda i: specs[i] != ("first",))
         specs[:], values[:] = [specs[i] for i in order], [values[i] for i in order]
         large = [*self.raw, torch.tensor(float(TILE))]
-        small = list(tensors(values))
+        small = [each.clone() for each in tensors(values)]  # numbers that are equal here may share a tensor
         first = int(bool(specs) and specs[0] == ("first",))
         parts = trace(traced, [*large, *small[:first]], small[first:])
         file = f"{len(self.programs)}.pt2"
