@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cuvee.core import Grid
-from cuvee.folds import Extremes, Ranked, Tile, TopK
+from cuvee.folds import Extremes, Ranked, Tile, TopK, search
 from cuvee.kernels import select
 from cuvee.kernels.process import tracing
 
@@ -21,13 +21,13 @@ EDGES = [0.0, -0.0, 1e-40, -1e-40, 1.0, -1.0, float("inf"), float("-inf"), 3.4e3
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_leading_bits_sort_as_values_do_and_lead_back(dtype: torch.dtype) -> None:
     values = torch.cat([torch.tensor(EDGES, dtype=dtype), torch.randn(500, dtype=dtype)]).sort().values
-    digits = select.digits(values)
+    digits = select.digits(values.numpy())
     assert (np.diff(digits) >= 0).all()
     for digit, value in zip(digits, values, strict=True):
         low, high = select.ends(int(digit), dtype)
         assert low <= value <= high
         near = torch.nextafter(high, torch.tensor(float("inf"), dtype=dtype))
-        assert near == high or select.digits(near.reshape(1))[0] > digit
+        assert near == high or select.digits(near.reshape(1).numpy())[0] > digit
 
 
 @pytest.mark.parametrize("traced", [False, True])
@@ -40,11 +40,16 @@ def test_what_lies_in_a_bracket(traced: bool) -> None:
     assert torch.equal(inside.nan_to_num(nan=9), torch.tensor([9.0, 9, 9, 2, 9, 0, 0]))
 
 
-@pytest.mark.parametrize("share", [0.001, 0.3, 0.999])
+@pytest.mark.parametrize("listed", [None, 1000])
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.999])
 @pytest.mark.parametrize("kind", ["free", "tied", "mostly zero", "sorted", "misleading"])
-def test_exactly_so_many_are_kept_whatever_a_sample_says(kind: str, share: float) -> None:
+def test_exactly_so_many_are_kept_whatever_a_sample_says(
+    kind: str, share: float, listed: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Against a stable sort; `misleading`: the sample sees nothing of where the threshold lies."""
-    size, k = 700_000, int(share * 700_000)
+    if listed is not None:
+        monkeypatch.setattr(search, "LISTED", listed)
+    size, k = 700_000, max(3, int(share * 700_000))
     values = torch.randn(size, generator=torch.Generator().manual_seed(0)).abs()
     values = {
         "free": values,

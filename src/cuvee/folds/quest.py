@@ -42,6 +42,8 @@ class Seeking(Fold):
     """A fold that knows a `Quest` until all is found."""
 
     idle = float("nan")
+    placed = False
+    """Whether it matters where the values lie that equal a statistic."""
 
     @abstractmethod
     def found(self, quest: Quest) -> Known:
@@ -71,15 +73,18 @@ class Seeking(Fold):
         for i, found in zip(quest.open, reduced, strict=True):
             stream = quest.searches[i].stream
             if quest.stage == "inside":
-                state.setdefault(i, search.Near()).take(search.near(found, tile))
+                if i not in state:
+                    listed = search.LISTED // len(quest.searches)
+                    state[i] = search.Near(quest.searches[i], listed, placed=self.placed)
+                state[i].take(found, tile)
             elif stream not in seen:  # what several searches look at is looked at once
                 seen.add(stream)
-                state.setdefault(stream, search.Spread()).take(search.spread(found, tile))
+                state.setdefault(stream, search.Spread()).take(found, tile)
 
     def merge(self, state: Any, other: Any) -> None:
         for key, part in other.items():
             if key in state:
-                state[key].take(part)
+                state[key].merge(part)
             else:
                 state[key] = part
 
@@ -87,9 +92,13 @@ class Seeking(Fold):
         quest: Quest = known.value
         searches = list(quest.searches)
         if quest.stage == "inside":
-            for i in quest.open:
-                searches[i] = search.settle(searches[i], state[i]) or search.anywhere(*searches[i][:2], quest.dtype)
-            quest = replace(quest, searches=tuple(searches), stage="spread")
+            settled = {i: search.settle(searches[i], state[i]) for i in quest.open}
+            missed = None in settled.values()
+            for i, each in settled.items():
+                if each is None or (missed and each.value is None):
+                    each = search.anywhere(*searches[i][:2], quest.dtype)
+                searches[i] = each
+            quest = replace(quest, searches=tuple(searches), stage="spread" if missed else "inside")
             return Known(quest, done=False) if quest.open else self.found(quest)
         for i in quest.open:
             searches[i] = search.guess(searches[i], state[searches[i].stream], quest.size, quest.dtype)

@@ -3,7 +3,7 @@ above, and look among the few that are near."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from math import sqrt
@@ -19,11 +19,13 @@ from cuvee.kernels import select
 SMALL = 1 << 17
 """Values of which all are looked at, without a guess."""
 
-SIGMAS = 5.0
+SIGMAS = 4.0
 """How sure a guess is, in standard deviations of a rank in a random sample."""
 
-LISTED = 1 << 19
-"""Values near one statistic beyond which equal ones are counted, and their places forgotten."""
+LISTED = 1 << 20
+"""Values near all statistics of a fold, beyond which they are counted in `BINS` bins, and their places forgotten."""
+
+BINS = 1 << 17
 
 
 class Search(NamedTuple):
@@ -36,33 +38,108 @@ class Search(NamedTuple):
     value: Tensor | None = None  # the statistic, once it is known
     ties: int = 0  # values that equal it
     above: int = 0  # values greater than it
-    places: Mapping[int, np.ndarray] | None = None  # tensor -> entries that equal it, ascending; None if not known
+    places: np.ndarray | None = None  # `place` of all that equal it, ascending; None if not known
+
+    @property
+    def shift(self) -> int:
+        """How many bits of a key a bin leaves out."""
+        return max(0, (_key(self.high) - _key(self.low)).bit_length() - BINS.bit_length() + 1)
+
+    def bins(self, values: np.ndarray) -> np.ndarray:
+        """Which bin each value of the bracket is in."""
+        return (select.keys(values) - _key(self.low)) >> self.shift
 
 
-@dataclass
+class Row:
+    """Numbers that more are added to, in one piece of memory: many small ones would scatter over the heap."""
+
+    def __init__(self, dtype: Any) -> None:
+        self._held = np.empty(0, dtype)
+        self._count = 0
+
+    def add(self, more: np.ndarray) -> None:
+        count = self._count + len(more)
+        if count > len(self._held):
+            held = np.empty(max(count, 2 * len(self._held)), self._held.dtype)
+            held[: self._count] = self.numbers
+            self._held = held
+        self._held[self._count : count] = more
+        self._count = count
+
+    @property
+    def numbers(self) -> np.ndarray:
+        return self._held[: self._count]
+
+    def __getstate__(self) -> tuple[np.ndarray, int]:
+        return self.numbers, self._count
+
+    def __setstate__(self, state: tuple[np.ndarray, int]) -> None:
+        self._held, self._count = state
+
+
 class Near:
-    """Values in a bracket, and how many lie above it."""
+    """Values in a search's bracket, and how many lie above it.
 
-    above: int = 0
-    values: list[np.ndarray] = field(default_factory=list)
-    places: list[tuple[int, np.ndarray]] | None = field(default_factory=list)  # (tensor, entries) of each of `values`
-    counted: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)  # distinct values, how often each
-    slopes: list[Tensor] = field(default_factory=list)  # the values, where a gradient is wanted
+    listed: values beyond which they are only counted, by bins; placed: whether to remember where they are.
+    """
 
-    def take(self, other: Near) -> None:
+    def __init__(self, search: Search, listed: int, *, placed: bool) -> None:
+        self.search, self.listed = search, listed
+        self.above = 0
+        self.values = Row(np.float64 if search.low.dtype == torch.float64 else np.float32)
+        self.places = Row(np.int64) if placed else None
+        self.counts: np.ndarray | None = None  # how many are in each bin, in place of `values`
+        self.slopes: list[Tensor] = []  # the values, where a gradient is wanted
+
+    def take(self, found: tuple[Tensor, Tensor], tile: Tile) -> None:
+        """Add what `select.inside` found in a tile."""
+        values, below = found
+        entries = tile.stop - tile.start
+        plain = values.detach()[:entries].numpy()
+        at = np.flatnonzero(plain == plain)
+        if values.requires_grad:
+            self.slopes.append(values[torch.from_numpy(at)])
+        self.above += entries - int(below.item())
+        self._add(plain[at], at + place(tile.order, tile.start))
+
+    def merge(self, other: Near) -> None:
         self.above += other.above
-        self.values += other.values
-        self.counted += other.counted
         self.slopes += other.slopes
-        self.places = None if self.places is None or other.places is None else self.places + other.places
-        if sum(map(len, self.values)) + sum(len(values) for values, _ in self.counted) > LISTED:
-            self.counted, self.values, self.places = [self.distinct()], [], None
+        if other.counts is None:
+            self._add(other.values.numbers, None if other.places is None else other.places.numbers)
+        else:
+            self._count()
+            self.counts += other.counts
 
-    def distinct(self) -> tuple[np.ndarray, np.ndarray]:
-        """Each value once, ascending, and how often it is there."""
-        pairs = [*self.counted, *((values, np.ones(len(values), np.int64)) for values in self.values)]
-        values, where = np.unique(np.concatenate([v for v, _ in pairs]), return_inverse=True)
-        return values, np.bincount(where, np.concatenate([c for _, c in pairs])).astype(np.int64)
+    def _add(self, values: np.ndarray, places: np.ndarray | None) -> None:
+        if self.counts is None and len(self.values.numbers) + len(values) > self.listed:
+            self._count()
+        if self.counts is not None:
+            self.counts += np.bincount(self.search.bins(values), minlength=BINS)
+            return
+        self.values.add(values)
+        if self.places is not None and places is not None:
+            self.places.add(places)
+
+    def _count(self) -> None:
+        """From here on, count."""
+        if self.counts is None:
+            self.counts = np.bincount(self.search.bins(self.values.numbers), minlength=BINS)
+            self.values, self.places = Row(np.float32), None
+
+
+def place(order: int, entry: int) -> int:
+    """A number for an entry of the tensor that is `order`-th in its model: as the entries are ordered."""
+    return order << ENTRY | entry
+
+
+def entry_at(place: int) -> tuple[int, int]:
+    """Tensor and entry of a place."""
+    return place >> ENTRY, place & ((1 << ENTRY) - 1)
+
+
+ENTRY = 40
+"""Bits of a place that say which entry."""
 
 
 @dataclass
@@ -72,10 +149,24 @@ class Spread:
     kinds: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))  # ascending
     counts: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
-    def take(self, other: Spread) -> None:
-        kinds, where = np.unique(np.concatenate([self.kinds, other.kinds]), return_inverse=True)
-        counts = np.bincount(where, np.concatenate([self.counts, other.counts]), len(kinds))
-        self.kinds, self.counts = kinds, counts.astype(np.int64)
+    def take(self, found: tuple[Tensor, Tensor], tile: Tile) -> None:
+        """Add what `select.inside` found in a tile. NaN counts as greatest."""
+        values = found[0].detach()[: tile.stop - tile.start].numpy()
+        digits = select.digits(values[values == values])
+        first = int(digits.min()) if len(digits) else 0
+        counts = np.bincount(digits - first)
+        kinds = np.flatnonzero(counts)
+        self._add(np.append(kinds + first, _BEYOND), np.append(counts[kinds], len(values) - len(digits)))
+
+    def merge(self, other: Spread) -> None:
+        self._add(other.kinds, other.counts)
+
+    def _add(self, kinds: np.ndarray, counts: np.ndarray) -> None:
+        self.kinds, where = np.unique(np.concatenate([self.kinds, kinds]), return_inverse=True)
+        self.counts = np.bincount(where, np.concatenate([self.counts, counts]), len(self.kinds)).astype(np.int64)
+
+
+_BEYOND = np.iinfo(np.int64).max
 
 
 def anywhere(stream: int, rank: int, dtype: torch.dtype) -> Search:
@@ -93,74 +184,65 @@ def needles(searches: Sequence[Search]) -> tuple[Tensor, ...]:
     return tuple(end for search in searches for end in (search.low, search.high))
 
 
-def near(found: tuple[Tensor, Tensor], tile: Tile) -> Near:
-    """What `select.inside` found in a tile, as a partial state."""
-    values, below = found
-    entries = tile.stop - tile.start
-    plain = values.detach()[:entries].numpy()
-    at = np.flatnonzero(plain == plain)
-    slopes = [values[torch.from_numpy(at)]] if values.requires_grad else []
-    return Near(entries - int(below.item()), [plain[at]], [(tile.order, at + tile.start)], [], slopes)
-
-
-def spread(found: tuple[Tensor, Tensor], tile: Tile) -> Spread:
-    """Leading bits of what `select.inside` found in a tile. NaN counts as greatest."""
-    values = found[0].detach()[: tile.stop - tile.start]
-    digits = select.digits(values[~values.isnan()])
-    first = int(digits.min()) if len(digits) else 0
-    counts = np.bincount(digits - first)
-    kinds = np.flatnonzero(counts)
-    return Spread(np.append(kinds + first, _BEYOND), np.append(counts[kinds], len(values) - len(digits)))
-
-
-_BEYOND = np.iinfo(np.int64).max
-
-
 def guess(search: Search, spread: Spread, size: int, dtype: torch.dtype) -> Search:
     """The bracket in which the statistic lies almost surely, or surely where the spread is of all `size` values."""
-    kinds, counts = spread.kinds, spread.counts
-    seen = int(counts.sum())
+    seen = int(spread.counts.sum())
     share = search.rank / size
     margin = 0.0 if seen == size else SIGMAS * sqrt(seen * share * (1 - share)) + SIGMAS
-    above = np.cumsum(counts[::-1])
-    first, last = (
-        len(kinds) - 1 - int(np.searchsorted(above, min(max(share * seen + off, 1), seen))) for off in (-margin, margin)
-    )
-    least, greatest = (kinds[max(0, at)] for at in (last, first))
-    high = torch.tensor(torch.inf, dtype=dtype) if greatest == _BEYOND else select.ends(int(greatest), dtype)[1]
-    low = torch.tensor(torch.inf, dtype=dtype) if least == _BEYOND else select.ends(int(least), dtype)[0]
+    least, greatest = (_kind_at(spread, share * seen + off) for off in (margin, -margin))
+    low, high = _everything(dtype, torch.is_inference_mode_enabled())
+    if greatest is not None and greatest != _BEYOND:
+        high = select.ends(greatest, dtype)[1]
+    if least == _BEYOND:
+        low = high
+    elif least is not None:
+        low = select.ends(least, dtype)[0]
     return search._replace(low=low, high=high)
 
 
+def _kind_at(spread: Spread, rank: float) -> int | None:
+    """Leading bits of the value at a rank from the top, from 1; None where the rank is beyond the ends."""
+    above = np.cumsum(spread.counts[::-1])
+    if not 1 <= rank <= above[-1]:
+        return None
+    return int(spread.kinds[len(above) - 1 - int(np.searchsorted(above, rank))])
+
+
 def settle(search: Search, found: Near) -> Search | None:
-    """The search with its value, or None where the statistic does not lie in the bracket."""
+    """The search with its value, or with a bracket of fewer numbers; None where the value is not in the bracket."""
     rank = search.rank - found.above
     dtype = search.low.dtype
     if rank <= 0:  # only NaN is above infinity, and it is the greatest
         return search._replace(value=torch.tensor(torch.nan, dtype=dtype)) if search.high == torch.inf else None
-    if found.counted:
-        values, counts = found.distinct()
-        below = np.cumsum(counts[::-1])
-        at = len(values) - 1 - int(np.searchsorted(below, rank))
+    if found.counts is not None:
+        down = np.cumsum(found.counts[::-1])
+        at = len(down) - 1 - int(np.searchsorted(down, rank))
         if at < 0:
             return None
-        value, ties, above = values[at], int(counts[at]), int(below[-1] - np.cumsum(counts)[at])
-        places = None
-    else:
-        values = np.concatenate([np.empty(0, np.float32), *found.values])
-        if rank > len(values):
-            return None
-        value = np.partition(values, len(values) - rank)[len(values) - rank]
-        ties, above = int(np.count_nonzero(values == value)), int(np.count_nonzero(values > value))
-        places = _places(found, value)
-    own = next((each[each == value.item()][0] for each in found.slopes if bool((each == value.item()).any())), None)
-    known = torch.tensor(value.item(), dtype=dtype) if own is None else own
-    return search._replace(value=known, ties=ties, above=found.above + above, places=places)
+        first = _key(search.low) + (at << search.shift)
+        low, high = select.value(first, dtype), select.value(first + (1 << search.shift) - 1, dtype)
+        if search.shift:
+            return search._replace(low=low, high=high)
+        ties = int(found.counts[at])
+        above = int(down[len(down) - 1 - at]) - ties
+        return search._replace(value=_sloped(low, found), ties=ties, above=found.above + above)
+    values = found.values.numbers
+    if rank > len(values):
+        return None
+    value = np.partition(values, len(values) - rank)[len(values) - rank]
+    equal = values == value
+    return search._replace(
+        value=_sloped(torch.tensor(value.item(), dtype=dtype), found),
+        ties=int(np.count_nonzero(equal)),
+        above=found.above + int(np.count_nonzero(values > value)),
+        places=None if found.places is None else np.sort(found.places.numbers[equal]),
+    )
 
 
-def _places(found: Near, value: Any) -> dict[int, np.ndarray]:
-    """Where the value lies, by tensor."""
-    where: dict[int, list[np.ndarray]] = {}
-    for values, (order, entries) in zip(found.values, found.places or (), strict=True):
-        where.setdefault(order, []).append(entries[values == value])
-    return {order: np.sort(np.concatenate(parts)) for order, parts in where.items()}
+def _sloped(value: Tensor, found: Near) -> Tensor:
+    """The value, as the entry that it was read from where a gradient is wanted."""
+    return next((each[each == value][0] for each in found.slopes if bool((each == value).any())), value)
+
+
+def _key(value: Tensor) -> int:
+    return int(select.keys(value.numpy().reshape(1))[0])

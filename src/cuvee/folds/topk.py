@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cuvee.folds.base import Known, Tile, When, as_tuple
 from cuvee.folds.quest import Quest, Seeking, size_of
-from cuvee.folds.search import Search, anywhere
+from cuvee.folds.search import Search, anywhere, entry_at
 from cuvee.kernels import select
 
 
@@ -65,6 +65,8 @@ class TopK(Seeking):
     A method receives, for each stream, a tensor to compare with: keep where `value >= cut`. It is 0-d, but in the one
     tile where equal values are split by index, and with row scope, it has the tile's shape.
     """
+
+    placed = True
 
     def __init__(
         self, of: Callable[..., Any], *, count: Callable[..., Any], scope: str = "tensor", when: When = None
@@ -159,11 +161,10 @@ def _stream(value: Callable[[], Any], index: int) -> Tensor:
 
 def _cut_at(cut: _Cut, found: Search, left: int) -> _Cut | None:
     """Keep the first `left` ties, if it is known where ties are."""
-    for order, places in sorted((found.places or {}).items()):
-        if left <= len(places):
-            return replace(cut, order=order, start=int(places[left - 1]) + 1, left=0)
-        left -= len(places)
-    return None
+    if found.places is None:
+        return None
+    order, last = entry_at(int(found.places[left - 1]))
+    return replace(cut, order=order, start=last + 1, left=0)
 
 
 def _cut_by(cut: _Cut, counts: dict[tuple[int, int], int], left: int) -> _Cut:

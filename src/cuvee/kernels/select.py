@@ -14,22 +14,31 @@ COARSE = {torch.float32: 14, torch.float64: 43}
 """Low bits that `digits` leaves out: what stays tells values apart to one part in 512."""
 
 
-def digits(values: Tensor) -> np.ndarray:
-    """Integers that sort as values do, NaN aside: their leading bits. -0 counts as 0. int64, same length."""
-    bits = (values + 0.0).numpy().view(np.int64 if values.dtype == torch.float64 else np.int32)
-    mirrored = np.where(bits < 0, bits ^ np.iinfo(bits.dtype).max, bits)
-    return (mirrored >> COARSE[values.dtype]).astype(np.int64)
+def keys(values: np.ndarray) -> np.ndarray:
+    """Integers that sort as values do, NaN aside. -0 is 0. int64, same length."""
+    bits = (values + values.dtype.type(0)).view(np.int64 if values.dtype == np.float64 else np.int32)
+    mirrored: np.ndarray = np.where(bits < 0, bits ^ np.iinfo(bits.dtype).max, bits)
+    return mirrored.astype(np.int64)
+
+
+def digits(values: np.ndarray) -> np.ndarray:
+    """The leading bits of `keys`. int64, same length."""
+    shift = COARSE[torch.float64 if values.dtype == np.float64 else torch.float32]
+    leading: np.ndarray = keys(values) >> shift
+    return leading
+
+
+def value(key: int, dtype: torch.dtype) -> Tensor:
+    """What has this key: 0-d; infinity for keys beyond."""
+    bits = torch.int64 if dtype == torch.float64 else torch.int32
+    found = torch.tensor(key ^ torch.iinfo(bits).max if key < 0 else key, dtype=bits).view(dtype)
+    return torch.where(found.isnan(), copysign(inf, key), found)
 
 
 def ends(digit: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """The least and the greatest value with these leading bits: 0-d, never NaN."""
     first = digit << COARSE[dtype]
-    edges = [first, first | ((1 << COARSE[dtype]) - 1)]
-    bits = torch.int64 if dtype == torch.float64 else torch.int32
-    mirrored = torch.tensor([edge ^ torch.iinfo(bits).max if edge < 0 else edge for edge in edges], dtype=bits)
-    values = mirrored.view(dtype)
-    least, greatest = torch.where(values.isnan(), copysign(inf, digit), values)
-    return least, greatest
+    return value(first, dtype), value(first | ((1 << COARSE[dtype]) - 1), dtype)
 
 
 def inside(values: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
