@@ -27,6 +27,9 @@ LISTED = 1 << 20
 
 BINS = 1 << 17
 
+FEW = 1 << 14
+"""Values that are looked at one by one."""
+
 
 class Search(NamedTuple):
     """One order statistic, and the bracket that it is sought in."""
@@ -38,7 +41,7 @@ class Search(NamedTuple):
     value: Tensor | None = None  # the statistic, once it is known
     ties: int = 0  # values that equal it
     above: int = 0  # values greater than it
-    places: np.ndarray | None = None  # `place` of all that equal it, ascending; None if not known
+    places: np.ndarray | None = None  # `place` of all that equal it, in any order; None if not known
 
     @property
     def shift(self) -> int:
@@ -48,6 +51,11 @@ class Search(NamedTuple):
     def bins(self, values: np.ndarray) -> np.ndarray:
         """Which bin each value of the bracket is in."""
         return (select.keys(values) - _key(self.low)) >> self.shift
+
+    def edges(self, at: int) -> tuple[Tensor, Tensor]:
+        """The least and the greatest value of a bin."""
+        first = _key(self.low) + (at << self.shift)
+        return select.value(first, self.low.dtype), select.value(first + (1 << self.shift) - 1, self.low.dtype)
 
 
 class Row:
@@ -215,28 +223,40 @@ def settle(search: Search, found: Near) -> Search | None:
     if rank <= 0:  # only NaN is above infinity, and it is the greatest
         return search._replace(value=torch.tensor(torch.nan, dtype=dtype)) if search.high == torch.inf else None
     if found.counts is not None:
-        down = np.cumsum(found.counts[::-1])
-        at = len(down) - 1 - int(np.searchsorted(down, rank))
+        at, left = _bin_at(found.counts, rank)
         if at < 0:
             return None
-        first = _key(search.low) + (at << search.shift)
-        low, high = select.value(first, dtype), select.value(first + (1 << search.shift) - 1, dtype)
+        low, high = search.edges(at)
         if search.shift:
             return search._replace(low=low, high=high)
-        ties = int(found.counts[at])
-        above = int(down[len(down) - 1 - at]) - ties
-        return search._replace(value=_sloped(low, found), ties=ties, above=found.above + above)
+        return search._replace(value=_sloped(low, found), ties=int(found.counts[at]), above=search.rank - left)
     values = found.values.numbers
     if rank > len(values):
         return None
-    value = np.partition(values, len(values) - rank)[len(values) - rank]
+    value = _from_top(search, values, rank)
     equal = values == value
     return search._replace(
         value=_sloped(torch.tensor(value.item(), dtype=dtype), found),
         ties=int(np.count_nonzero(equal)),
         above=found.above + int(np.count_nonzero(values > value)),
-        places=None if found.places is None else np.sort(found.places.numbers[equal]),
+        places=None if found.places is None else found.places.numbers[equal],
     )
+
+
+def _from_top(search: Search, values: np.ndarray, rank: int) -> Any:
+    """The value at a rank from the top; of many, only those in its bin are looked at."""
+    if len(values) > FEW:
+        bins = search.bins(values)
+        at, rank = _bin_at(np.bincount(bins), rank)
+        values = values[bins == at]
+    return np.partition(values, len(values) - rank)[len(values) - rank]
+
+
+def _bin_at(counts: np.ndarray, rank: int) -> tuple[int, int]:
+    """The bin that the value at a rank from the top is in, -1 for none, and its rank in there."""
+    down = np.cumsum(counts[::-1])
+    at = len(down) - 1 - int(np.searchsorted(down, rank))
+    return at, rank - int(down[len(down) - 1 - at] - counts[at]) if at >= 0 else 0
 
 
 def _sloped(value: Tensor, found: Near) -> Tensor:

@@ -163,7 +163,7 @@ def _cut_at(cut: _Cut, found: Search, left: int) -> _Cut | None:
     """Keep the first `left` ties, if it is known where ties are."""
     if found.places is None:
         return None
-    order, last = entry_at(int(found.places[left - 1]))
+    order, last = entry_at(int(np.partition(found.places, left - 1)[left - 1]))
     return replace(cut, order=order, start=last + 1, left=0)
 
 

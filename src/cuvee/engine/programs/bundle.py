@@ -42,16 +42,16 @@ class Program:
         self.specs: list[Spec] = [tuple(spec) for spec in about["specs"]]
         self._shapes, self._small = about["shapes"], about["small"]
         self._once = None if about["once"] is None else _function(**about["once"])
-        self._held: tuple[list[Tensor], list[Tensor]] | None = None
+        self._held: tuple[Sequence[Any], list[Tensor]] | None = None
 
     def small(self, values: Sequence[Any]) -> list[Tensor]:
         """Small arguments, from the values of the specs. Raises NotUniformError when they do not suit the program."""
-        given = list(tensors(values))
-        if self._held is None or any(a is not b for a, b in zip(self._held[0], given, strict=True)):
+        if self._held is None or not _same(self._held[0], values):
             if shape_of(values) != self._shapes:
                 raise NotUniformError
+            given = list(tensors(values))
             late = given if self._once is None else [*given, *self._once(*given)]
-            self._held = given, [late[i] for i in self._small]
+            self._held = values, [late[i] for i in self._small]
         return self._held[1]
 
     def __call__(self, large: Sequence[Tensor], small: Sequence[Tensor]) -> Any:
@@ -62,6 +62,14 @@ class Program:
         """Fill a tile of output. Returns a number that is finite if all entries are."""
         found: Tensor = self._run([*large, *small, out])[0]
         return found
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values are the same objects, in tuples and lists of one shape."""
+    if one is other:
+        return True
+    nested = type(one) is type(other) and isinstance(one, (tuple, list)) and len(one) == len(other)
+    return nested and all(map(_same, one, other))
 
 
 def _nested(shape: Any, given: Iterator[Tensor]) -> Any:
