@@ -27,7 +27,7 @@ LISTED = 1 << 20
 
 BINS = 1 << 17
 
-FEW = 1 << 14
+FEW = 1 << 15
 """Values that are looked at one by one."""
 
 
@@ -50,7 +50,19 @@ class Search(NamedTuple):
 
     def bins(self, values: np.ndarray) -> np.ndarray:
         """Which bin each value of the bracket is in."""
-        return (select.keys(values) - _key(self.low)) >> self.shift
+        keys = select.keys(values)
+        unsigned = np.uint64 if keys.dtype == np.int64 else np.uint32
+        with np.errstate(over="ignore"):  # differences wrap around to what they are
+            above = keys.view(unsigned) - np.array(_key(self.low), keys.dtype).view(unsigned)
+        bins: np.ndarray = (above >> unsigned(self.shift)).astype(np.int64)
+        return bins
+
+    def counts(self, values: np.ndarray) -> np.ndarray:
+        """How many values of the bracket are in each bin."""
+        counts = np.zeros(BINS, np.int64)
+        for start in range(0, len(values), FEW):
+            counts += np.bincount(self.bins(values[start : start + FEW]), minlength=BINS)
+        return counts
 
     def edges(self, at: int) -> tuple[Tensor, Tensor]:
         """The least and the greatest value of a bin."""
@@ -68,7 +80,7 @@ class Row:
     def add(self, more: np.ndarray) -> None:
         count = self._count + len(more)
         if count > len(self._held):
-            held = np.empty(max(count, 2 * len(self._held)), self._held.dtype)
+            held = np.empty(max(count, len(self._held) * 3 // 2), self._held.dtype)
             held[: self._count] = self.numbers
             self._held = held
         self._held[self._count : count] = more
@@ -95,7 +107,7 @@ class Near:
         self.search, self.listed = search, listed
         self.above = 0
         self.values = Row(np.float64 if search.low.dtype == torch.float64 else np.float32)
-        self.places = Row(np.int64) if placed else None
+        self.places = Places() if placed else None
         self.counts: np.ndarray | None = None  # how many are in each bin, in place of `values`
         self.slopes: list[Tensor] = []  # the values, where a gradient is wanted
 
@@ -108,32 +120,56 @@ class Near:
         if values.requires_grad:
             self.slopes.append(values[torch.from_numpy(at)])
         self.above += entries - int(below.item())
-        self._add(plain[at], at + place(tile.order, tile.start))
+        if self._lists(plain[at]) and self.places is not None:
+            self.places.add(place(tile.order, tile.start), at)
 
     def merge(self, other: Near) -> None:
         self.above += other.above
         self.slopes += other.slopes
-        if other.counts is None:
-            self._add(other.values.numbers, None if other.places is None else other.places.numbers)
-        else:
+        if other.counts is not None:
             self._count()
             self.counts += other.counts
+        elif self._lists(other.values.numbers) and self.places is not None and other.places is not None:
+            self.places.merge(other.places)
 
-    def _add(self, values: np.ndarray, places: np.ndarray | None) -> None:
+    def _lists(self, values: np.ndarray) -> bool:
+        """Add values; whether they are listed, and not just counted."""
         if self.counts is None and len(self.values.numbers) + len(values) > self.listed:
             self._count()
-        if self.counts is not None:
-            self.counts += np.bincount(self.search.bins(values), minlength=BINS)
-            return
-        self.values.add(values)
-        if self.places is not None and places is not None:
-            self.places.add(places)
+        if self.counts is None:
+            self.values.add(values)
+        else:
+            self.counts += self.search.counts(values)
+        return self.counts is None
 
     def _count(self) -> None:
         """From here on, count."""
         if self.counts is None:
-            self.counts = np.bincount(self.search.bins(self.values.numbers), minlength=BINS)
+            self.counts = self.search.counts(self.values.numbers)
             self.values, self.places = Row(np.float32), None
+
+
+class Places:
+    """Where values lie."""
+
+    def __init__(self) -> None:
+        self._offsets = Row(np.uint32)
+        self._parts: list[tuple[int, int]] = []  # (place that offsets count from, how many offsets)
+
+    def add(self, start: int, offsets: np.ndarray) -> None:
+        self._offsets.add(offsets)
+        self._parts.append((start, len(offsets)))
+
+    def merge(self, other: Places) -> None:
+        self._offsets.add(other._offsets.numbers)
+        self._parts += other._parts
+
+    def of(self, chosen: np.ndarray) -> np.ndarray:
+        """The `place` of each value that is chosen. chosen: bool, one for each value."""
+        at = np.flatnonzero(chosen)
+        starts, counts = np.array(self._parts, np.int64).reshape(-1, 2).T
+        found: np.ndarray = starts[np.searchsorted(np.cumsum(counts), at, "right")] + self._offsets.numbers[at]
+        return found
 
 
 def place(order: int, entry: int) -> int:
@@ -239,7 +275,7 @@ def settle(search: Search, found: Near) -> Search | None:
         value=_sloped(torch.tensor(value.item(), dtype=dtype), found),
         ties=int(np.count_nonzero(equal)),
         above=found.above + int(np.count_nonzero(values > value)),
-        places=None if found.places is None else found.places.numbers[equal],
+        places=None if found.places is None else found.places.of(equal),
     )
 
 

@@ -15,17 +15,16 @@ COARSE = {torch.float32: 14, torch.float64: 43}
 
 
 def keys(values: np.ndarray) -> np.ndarray:
-    """Integers that sort as values do, NaN aside. -0 is 0. int64, same length."""
+    """Integers that sort as values do, NaN aside. -0 is 0. As many bits and as many numbers as the values."""
     bits = (values + values.dtype.type(0)).view(np.int64 if values.dtype == np.float64 else np.int32)
     mirrored: np.ndarray = np.where(bits < 0, bits ^ np.iinfo(bits.dtype).max, bits)
-    return mirrored.astype(np.int64)
+    return mirrored
 
 
 def digits(values: np.ndarray) -> np.ndarray:
     """The leading bits of `keys`. int64, same length."""
     shift = COARSE[torch.float64 if values.dtype == np.float64 else torch.float32]
-    leading: np.ndarray = keys(values) >> shift
-    return leading
+    return (keys(values) >> shift).astype(np.int64)
 
 
 def value(key: int, dtype: torch.dtype) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import sqrt
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cuvee.core import Grid
 from cuvee.folds import Known, Sum, Tile, TopK
+from cuvee.plan.memory import TILE
 from cuvee.store.packs._kind import Change, Needs, Span, count_of
 
 
@@ -48,8 +49,7 @@ def gather(changes: Sequence[Change], needs: Needs) -> Facts:
         counted = cut.begin() if cut and not known.done else None
         summed = total.begin()
         for change in changes:
-            for span in change.spans():
-                tile, delta = _tile(change, span), change.delta(span)
+            for tile, delta in _tiles(change):
                 if counted is not None and cut is not None:
                     cut.add(counted, delta.abs().to(dtype), tile, known)
                 if spread is None:
@@ -67,6 +67,15 @@ def _top(share: float, size: int, dtype: torch.dtype) -> tuple[TopK, Known]:
     fold = TopK(of=abs, count=lambda size: count_of(share, size), scope="model")
     ask: Callable[[Callable[..., Any]], Any] = lambda function: function(size=size)  # noqa: E731
     return fold, fold.prepare(ask, dtype)
+
+
+def _tiles(change: Change) -> Iterator[tuple[Tile, Tensor]]:
+    """The change in pieces that a core's cache holds."""
+    for start, stop in change.spans():
+        delta = change.delta((start, stop)).reshape(-1)
+        for at in range(start, stop, TILE):
+            end = min(at + TILE, stop)
+            yield _tile(change, (at, end)), delta[at - start : end - start]
 
 
 def _tile(change: Change, span: Span) -> Tile:
