@@ -41,12 +41,13 @@ def ends(digit: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def inside(values: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """Values from low to high, with NaN in place of all others; and how many values are at most high (0-d float64).
+    """Values from low to high, with NaN in place of all others; and how many values are at most high (0-d, float).
 
     values: 1-D; low and high: 0-d, in the values' dtype.
     """
     if traced() or values.device.type != "cpu" or values.requires_grad:
-        below = torch.where(values <= high, 1.0, 0.0).sum(dtype=torch.float64)
+        exact = torch.float32 if values.numel() <= 1 << 24 else torch.float64
+        below = torch.where(values <= high, 1.0, 0.0).sum(dtype=exact)
         return torch.where((values >= low) & (values <= high), values, torch.nan), below
     plain = values.numpy()  # numpy's comparisons are several times as fast as torch's
     fits = plain <= high.numpy()
