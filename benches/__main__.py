@@ -18,27 +18,14 @@ from typing import Any
 
 import yaml
 
+from benches.chart import chart
 from benches.floor import copy_floor
 from benches.measure import Measured, measure
-from benches.models import make
+from benches.models import FOLDER, make
+from benches.recipes import METHODS, recipe_of
 
 SLOW = 30.0
 """Seconds after which a command is run only once."""
-
-METHODS: dict[str, dict[str, Any]] = {
-    "linear": {"each": {"weight": 0.25}, "base": False},
-    "slerp": {"all": {"t": 0.5}, "models": 1},
-    "task_arithmetic": {"each": {"weight": 0.25}},
-    "ties": {"each": {"weight": 1.0, "density": 0.3}},
-    "dare_ties": {"each": {"weight": 0.5, "density": 0.3}},
-    "della": {"each": {"weight": 0.5, "density": 0.5, "epsilon": 0.1}},
-    "breadcrumbs": {"each": {"weight": 0.5, "density": 0.5, "gamma": 0.01}},
-    "model_stock": {},
-    "sce": {"all": {"select_topk": 0.5}},
-    "magmax": {},
-    "consensus": {},
-}
-"""What is merged: parameters of each model and of the merge, in recipes that both tools read."""
 
 
 def main() -> None:
@@ -48,12 +35,13 @@ def main() -> None:
     report = {"machine": _machine(), "rows": rows}
     (options.folder / "results.json").write_text(json.dumps(report, indent=2))
     (options.folder / "results.md").write_text(_table(report) + "\n")
+    (options.folder / "results.svg").write_text(chart(report))
     print(_table(report))
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benches", description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path.home() / ".cache" / "cuvee" / "benches")
+    parser.add_argument("--folder", type=Path, default=FOLDER)
     parser.add_argument(
         "--mergekit", help="mergekit-yaml of an environment of its own; without it, its rows are left out"
     )
@@ -65,7 +53,7 @@ def _options() -> argparse.Namespace:
 
 
 def _row(name: str, base: Path, experts: list[Path], options: argparse.Namespace) -> dict[str, Any]:
-    recipe = _recipe(name, base, experts)
+    recipe = recipe_of(name, base, experts)
     file = options.folder / f"{name}.yaml"
     file.write_text(yaml.safe_dump(recipe))
     out = options.folder / "out"
@@ -100,17 +88,6 @@ def _row(name: str, base: Path, experts: list[Path], options: argparse.Namespace
         row["mergekit"] = _facts(_repeat(theirs, out, min(options.runs, 3)))
     print(f"{name}: {row}", file=sys.stderr)
     return row
-
-
-def _recipe(name: str, base: Path, experts: list[Path]) -> dict[str, Any]:
-    given = METHODS[name]
-    models: list[dict[str, Any]] = [{"model": str(path)} for path in experts[: given.get("models", len(experts))]]
-    if "each" in given:
-        models = [{**entry, "parameters": given["each"]} for entry in models]
-    recipe: dict[str, Any] = {"merge_method": name, "models": models, "dtype": "bfloat16"}
-    if given.get("base", True):
-        recipe["base_model"] = str(base)
-    return {**recipe, "parameters": given["all"]} if "all" in given else recipe
 
 
 def _repeat(command: list[str], out: Path, runs: int) -> list[Measured]:

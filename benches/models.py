@@ -8,6 +8,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+FOLDER = Path.home() / ".cache" / "cuvee" / "benches"
+"""Where models and results are kept."""
+
 LAYERS, HIDDEN, INNER, KEYS, VOCABULARY = 24, 1024, 4352, 512, 32000
 """0.46B parameters."""
 
