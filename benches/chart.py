@@ -16,7 +16,8 @@ def chart(report: Mapping[str, Any]) -> str:
     """report: what results.json holds."""
     rows = report["rows"]
     times = [_times(row) for row in rows]
-    scale = svg.Scale.of([s for each in times for s in each.values()], LEFT, svg.WIDTH - 44, log=True)
+    least = min(row["floor"] for row in rows) / 2
+    scale = svg.Scale.of([least, *(s for each in times for s in each.values())], LEFT, svg.WIDTH - 44, log=True)
     names = {"floor": "copy floor", "work": "cuvee, work", "cuvee": "cuvee, whole", "mergekit": "mergekit, whole"}
     parts, top = svg.legend([(names[name], colour, 6, "") for name, colour in BARS], 4)
     bottom = top + ROW * len(rows)
@@ -31,7 +32,9 @@ def chart(report: Mapping[str, Any]) -> str:
             if name in held:
                 middle, end = y + BAR * at + BAR / 2, scale.place(held[name])
                 parts.append(svg.stroke([(LEFT, middle), (end, middle)], colour, width=BAR - 2))
-                parts.append(svg.text(end + 4, middle + 4, f"{held[name]:.1f}"))
+                parts.append(
+                    svg.text(end + 4, middle + 4, f"{held[name]:.2g}" if held[name] < 10 else f"{held[name]:.0f}")
+                )
     return str(svg.drawing(bottom + 26, "Seconds of a merge, on a logarithmic axis", parts))
 
 
