@@ -64,7 +64,7 @@ def estimate(plan: Plan, room: Room, workers: int, scale: float = 1.0) -> Estima
         grown = output if scale == 1 else output.resized(tuple(max(1, round(n * growth)) for n in output.spec.shape))
         entries = grown.spec.numel
         read = output.passes * sum(_width(plan, leaf) * entries for leaf in output.leaves)
-        seconds = rates[output.kind] * entries * _depth(grown, grown.spec.shape)
+        seconds = rates[output.kind] * entries * grown.depth
         seconds += TENSOR * output.passes + read / READ + grown.spec.nbytes / WRITE
         costs.append((output, grown, seconds * growth, read * growth, grown.spec.nbytes * growth))
     written = sum(shard.size for shard in plan.shards) if scale == 1 else int(sum(cost[4] for cost in costs))
@@ -84,11 +84,6 @@ def _width(plan: Plan, leaf: Leaf) -> int:
     return plan.checkpoints[leaf.checkpoint].spec(leaf.name).dtype.itemsize
 
 
-def _depth(output: Output, shape: tuple[int, ...]) -> int:
-    """How many times each entry is used: a decomposition takes time in proportion to entries and rank."""
-    return min(shape) if any(call.decomposes for call in output.calls) else 1
-
-
 def _trial(plan: Plan, output: Output, room: Room) -> float:
     """Seconds for each entry and use of it, from random numbers in memory to bytes: all passes and the last step."""
     if isinstance(output.expression, Leaf) or not output.spec.numel:
@@ -105,7 +100,7 @@ def _trial(plan: Plan, output: Output, room: Room) -> float:
             for _ in bench.make(trial, statistics, chunk):
                 pass
         best = min(best, time.perf_counter() - began)
-    return best / (trial.spec.numel * _depth(trial, shape))
+    return best / (trial.spec.numel * trial.depth)
 
 
 def _trial_shape(output: Output) -> tuple[int, ...]:

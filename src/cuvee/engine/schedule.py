@@ -113,10 +113,15 @@ class Schedule:
             part = [i for i, o in enumerate(outputs) if not o.side and _place(o, self._barriers[0]) is not None]
             first = outputs[part[0]]
             if self._bench.evaluator(first, self.statistics).unfinished(first.steps[self._goal(first)]):
-                self._pending.extend(part)
+                self._queue(part)
                 return
             self._barriers.pop(0)
-        self._pending.extend(open_)
+        self._queue(open_)
+
+    def _queue(self, indices: list[int]) -> None:
+        """The largest decompositions go first, so that no worker begins one when the others are done."""
+        outputs = self.plan.outputs
+        self._pending.extend(sorted(indices, key=lambda i: -outputs[i].spec.numel * (outputs[i].depth - 1)))
 
     def _finish(self, course: _Course) -> None:
         del self._courses[course.index]

@@ -47,17 +47,13 @@ class Room:
 def _entry_bytes(output: Output) -> int:
     """Bytes for each entry of a tile: as stored, as computed, and the method's temporaries."""
     inputs = max(1, len(output.leaves))
-    stored = 1 if _decomposes(output) else inputs  # of whole matrices, one at a time
+    stored = 1 if output.depth > 1 else inputs  # of whole matrices, one at a time
     held = max((call.method.temporaries for call in output.calls), default=0)
     return stored * 8 + output.compute.itemsize * (inputs * (1 + held) + TEMPORARIES)
 
 
 def _square_bytes(output: Output) -> int:
-    return SQUARES * 8 * min(output.spec.shape) ** 2 if _decomposes(output) else 0
-
-
-def _decomposes(output: Output) -> bool:
-    return any(call.decomposes for call in output.calls)
+    return SQUARES * 8 * output.depth**2 if output.depth > 1 else 0
 
 
 def _chunk_bytes(output: Output) -> int:

@@ -78,6 +78,11 @@ class Output:
         return _calls(self.expression)
 
     @cached_property
+    def depth(self) -> int:
+        """How many times each entry is used: a decomposition takes time in proportion to entries and rank."""
+        return min(self.spec.shape) if any(call.decomposes for call in self.calls) else 1
+
+    @cached_property
     def kind(self) -> object:
         """Outputs of one kind cost the same for each entry, or entry and rank."""
         size = {"element": (), "row": self.grid.view[1:], "matrix": (min((*self.spec.shape, 512)),)}[self.grain]
