@@ -20,6 +20,9 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 """Parameters of each model and of the merge; the others have their defaults."""
 
+OURS = ("magmax", "consensus")
+"""Those that mergekit does not have."""
+
 
 def recipe_of(name: str, base: Path, experts: list[Path]) -> dict[str, Any]:
     given = METHODS.get(name, {})
