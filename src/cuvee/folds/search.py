@@ -192,9 +192,10 @@ def needles(searches: Sequence[Search]) -> tuple[Tensor, ...]:
 def guess(search: Search, spread: Spread, size: int, dtype: torch.dtype) -> Search:
     """The bracket in which the statistic lies almost surely, or surely where the spread is of all `size` values."""
     seen = int(spread.counts.sum())
-    share = search.rank / size
-    margin = 0.0 if seen == size else SIGMAS * sqrt(seen * share * (1 - share)) + SIGMAS
-    least, greatest = (_kind_at(spread, share * seen + off) for off in (margin, -margin))
+    share, at, margin = search.rank / size, float(search.rank), 0.0
+    if seen != size:
+        at, margin = share * seen, SIGMAS * sqrt(seen * share * (1 - share)) + SIGMAS
+    least, greatest = (_kind_at(spread, at + off) for off in (margin, -margin))
     low, high = _everything(dtype, torch.is_inference_mode_enabled())
     if greatest is not None and greatest != _BEYOND:
         high = select.ends(greatest, dtype)[1]
