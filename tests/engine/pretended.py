@@ -39,6 +39,9 @@ class There(Tensor):
         made.held = held
         return made
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise AssertionError("a tensor of the device goes to another process")
+
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return _run(func, args, kwargs or {})

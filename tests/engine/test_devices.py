@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +16,12 @@ from torch import Tensor
 
 import cuvee
 from cuvee import CuveeError, api, core
-from cuvee.engine import devices, local, output, staged
+from cuvee.engine import devices, local, output, staged, tasks
 from cuvee.engine.devices import Device, check_device
 from cuvee.engine.launch import SHARERS, default_workers
 from cuvee.engine.programs.prepare import chosen
 from cuvee.engine.staged import Staged
+from cuvee.engine.tasks import Task
 from cuvee.engine.verify import verify
 from cuvee.folds import search
 from cuvee.plan import Plan
@@ -87,10 +89,17 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def execute_on(execute: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Carries out a plan on a device, and gives its tensors, side tensors among them."""
+    """Carries out a plan on a device, and gives its tensors, side tensors among them.
+
+    Tasks and answers are pickled, as those of other processes are.
+    """
+
+    def answered(task: Task, bench: Any, writer: Any) -> Any:
+        return pickle.loads(pickle.dumps(tasks.run(pickle.loads(pickle.dumps(task)), bench, writer)))
 
     def run(plan: Plan, out: Path, device: Device | None) -> dict[str, Tensor]:
         with monkeypatch.context() as patch:
+            patch.setattr(local, "run", answered)
             if device is not None:
                 patch.setattr(local, "bench_for", lambda plan, room, **given: Staged(plan, room, device, **given))
             execute(plan, out, ROOM if device else Room(1 << 30))
@@ -159,19 +168,11 @@ def test_polish_steps_and_inner_merges_on_a_device(
     models: list[Path], write_model: Callable[..., Path], execute_on: Callable[..., Any], tmp_path: Path
 ) -> None:
     activation = write_model(tmp_path / "activation", {"layers.0.matrix": torch.rand(301) + 0.1})
-    inner = {
-        "merge_method": "slerp",
-        "base_model": str(models[0]),
-        "models": [str(models[1])],
-        "parameters": {"t": 0.3},
-    }
-    recipe = {"merge_method": "ties", "base_model": str(models[0]), "parameters": {"density": 0.4, "scope": "model"}}
-    recipe |= {
-        "models": [{"model": inner}, str(models[2])],
-        "polish": POLISHED,
-        "side": {"activation": str(activation)},
-    }
-    plan = cuvee.explain(recipe)
+    base, *others = map(str, models)
+    inner = {"merge_method": "slerp", "base_model": base, "models": others[:1], "parameters": {"t": 0.3}}
+    recipe = {"merge_method": "ties", "base_model": base, "models": [{"model": inner}, others[1]]}
+    recipe |= {"parameters": {"density": 0.4, "scope": "model"}, "polish": POLISHED}
+    plan = cuvee.explain({**recipe, "side": {"activation": str(activation)}})
     plain = execute_on(plan, tmp_path / "plain", None)
     through = execute_on(plan, tmp_path / "staged", Device(torch.device("cpu")))
     assert bytes_of(through) == bytes_of(plain)
@@ -212,6 +213,39 @@ def test_only_small_results_leave_the_device(
     assert sum(brought) - size < 4 * size / 6
 
 
+def test_the_next_tile_is_fetched_while_one_is_computed(
+    models: list[Path], recipe_for: Callable[..., Any], execute_on: Callable[..., Any], tmp_path: Path, monkeypatch: Any
+) -> None:
+    seen: list[tuple[str, int]] = []
+    begin, round_ = Staged._begin, Staged._round
+
+    def begun(bench: Staged, leaf: Any, tile: Any, *given: Any) -> Any:
+        if leaf.name == "layers.1.flat":
+            seen.append(("fetched", tile.start))
+        return begin(bench, leaf, tile, *given)
+
+    def rounded(bench: Staged, value: Tensor, part: Tensor) -> bool:
+        seen.append(("made", -1))
+        return round_(bench, value, part)
+
+    monkeypatch.setattr(Staged, "_begin", begun)
+    monkeypatch.setattr(Staged, "_round", rounded)
+    plan = cuvee.explain(recipe_for("linear", models[0], models[1:2]))
+    execute_on(plan, tmp_path / "out", Device(torch.device("cpu")))
+    first, made = seen.index(("fetched", 0)), ("made", -1)
+    wanted = [
+        ("fetched", 0),
+        ("fetched", CHUNK),
+        made,
+        ("fetched", 2 * CHUNK),
+        made,
+        ("fetched", 3 * CHUNK),
+        made,
+        made,
+    ]
+    assert seen[first : first + 10] == [*wanted, ("fetched", 4 * CHUNK), made]
+
+
 def test_tiles_are_as_large_as_chunks_where_memory_allows(models: list[Path], recipe_for: Callable[..., Any]) -> None:
     for each in cuvee.explain(recipe_for("ties", models[0], models[1:])).outputs:
         assert ROOM.tile_entries(each) % each.grid.block == 0
@@ -220,9 +254,7 @@ def test_tiles_are_as_large_as_chunks_where_memory_allows(models: list[Path], re
         assert each.grid.block <= tight.tile_entries(each) <= ROOM.tile_entries(each)
 
 
-def test_a_matrix_that_the_device_has_no_room_for_is_refused(
-    models: list[Path], recipe_for: Callable[..., Any]
-) -> None:
+def test_a_matrix_that_the_device_has_no_room_for(models: list[Path], recipe_for: Callable[..., Any]) -> None:
     plan = replace(cuvee.explain(recipe_for("iso_c", models[0], models[1:])), device="cuda:1")
     check_room(plan, 512 * MIB, 2, 512 * MIB)
     with pytest.raises(CuveeError, match="MiB of cuda:1, where 0 MiB are free for each of 2 workers"):
@@ -281,9 +313,10 @@ def test_a_merge_goes_on_where_it_was_begun(
         raise CuveeError("stopped")
 
     out, plain = tmp_path / "out", cuvee.merge(recipe, tmp_path / "plain")
-    with monkeypatch.context() as patch, pytest.raises(CuveeError, match="stopped"):
+    with monkeypatch.context() as patch:
         patch.setattr(output, "commit", stop)
-        cuvee.merge(recipe, out, device="cuda")
+        with pytest.raises(CuveeError, match="stopped"):
+            cuvee.merge(recipe, out, device="cuda")
     with pytest.raises(CuveeError, match="unfinished merge of another"):
         cuvee.merge(recipe, out, device="cpu")
     outcome = api.run(cuvee.explain(recipe), out)
