@@ -65,7 +65,7 @@ def _options() -> argparse.Namespace:
 
 
 def _row(name: str, base: Path, experts: list[Path], options: argparse.Namespace) -> dict[str, Any]:
-    recipe = _recipe(name, base, experts)
+    recipe = recipe_of(name, base, experts)
     file = options.folder / f"{name}.yaml"
     file.write_text(yaml.safe_dump(recipe))
     out = options.folder / "out"
@@ -102,8 +102,8 @@ def _row(name: str, base: Path, experts: list[Path], options: argparse.Namespace
     return row
 
 
-def _recipe(name: str, base: Path, experts: list[Path]) -> dict[str, Any]:
-    given = METHODS[name]
+def recipe_of(name: str, base: Path, experts: list[Path]) -> dict[str, Any]:
+    given = METHODS.get(name, {})
     models: list[dict[str, Any]] = [{"model": str(path)} for path in experts[: given.get("models", len(experts))]]
     if "each" in given:
         models = [{**entry, "parameters": given["each"]} for entry in models]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cuvee.core import TensorSpec
 from cuvee.engine.devices import Device, Mark, device_of
 from cuvee.engine.placed import Placed
 from cuvee.engine.tiles import Bench, Read, finite
@@ -29,7 +30,6 @@ class Berth:
     """Memory for a leaf's entries as stored: on the host, and on the device."""
 
     def __init__(self, device: Device, size: int) -> None:
-        self.size = size
         self.here = device.pinned(size)
         self.there = torch.empty(size, dtype=torch.uint8, device=device.place)
         self.copied: Mark = device.mark()
@@ -42,7 +42,7 @@ class Arriving(NamedTuple):
     leaf: Leaf
     tile: Tile
     berth: Berth
-    kind: Future[torch.dtype]  # of its entries; done once the last copy was begun
+    begun: Future[Tensor | None]  # done once the copy was begun; a tensor that is not as stored goes without a berth
 
 
 class Staged(Bench):
@@ -54,7 +54,7 @@ class Staged(Bench):
         super().__init__(plan, room, allow_nonfinite=allow_nonfinite)
         self._device = device
         self._reader = ThreadPoolExecutor(1)
-        self._berths: dict[int, tuple[Berth | None, Berth | None]] = {}  # slot -> the next to fill, and the other one
+        self._berths: dict[int, list[Berth | None]] = {}  # by slot: the one to fill, and one whose tile is in use
         self._arriving: dict[int, Arriving] = {}
         self._following: Tile | None = None
         self._page = torch.empty(0, dtype=torch.uint8)
@@ -86,55 +86,59 @@ class Staged(Bench):
     def _load(self, leaf: Leaf, tile: Tile, slot: int, dtype: torch.dtype) -> Tensor:
         coming = self._arriving.pop(slot, None)
         if coming is not None and coming[:2] != (leaf, tile):
-            wait([coming.kind])
+            wait([coming.begun])
             coming = None
-        _, _, berth, kind = coming or self._begin(leaf, tile, slot, dtype)
-        stored, entries, size = kind.result(), tile.stop - tile.start, padded(tile)
+        _, _, berth, begun = coming or self._begin(leaf, tile, slot)
+        entries, size = tile.stop - tile.start, padded(tile)
         held = self._tiles.get(slot)
         if held is None or held.dtype != dtype or held.numel() < size:
             held = self._tiles[slot] = torch.empty(size, dtype=dtype, device=self._device.place)
-        flat = held[:size]
-        self._device.follow(berth.copied)
-        flat[:entries].copy_(berth.there[: entries * stored.itemsize].view(stored))
+        flat, other = held[:size], begun.result()
+        if other is None:
+            stored = self._spec(leaf).dtype
+            self._device.follow(berth.copied)
+            other = berth.there[: entries * stored.itemsize].view(stored)
+        flat[:entries].copy_(other)
         flat[entries:].zero_()
         berth.free = self._device.mark()
         if self._following is not None and self._following != tile:
-            self._arriving[slot] = self._begin(leaf, self._following, slot, dtype)
+            self._berths[slot].reverse()
+            self._arriving[slot] = self._begin(leaf, self._following, slot)
         return flat.view(tile.grid.view)
 
-    def _begin(self, leaf: Leaf, tile: Tile, slot: int, dtype: torch.dtype) -> Arriving:
-        """Start to fetch a tile, into the berth of two that was filled before the last."""
-        widest = max(dtype.itemsize, self.plan.checkpoints[leaf.checkpoint].spec(leaf.name).dtype.itemsize)
-        size = max(1, tile.stop - tile.start) * widest
-        berth, other = self._berths.get(slot, (None, None))
-        if berth is None or berth.size < size:
+    def _spec(self, leaf: Leaf) -> TensorSpec:
+        return self.plan.checkpoints[leaf.checkpoint].spec(leaf.name)
+
+    def _begin(self, leaf: Leaf, tile: Tile, slot: int) -> Arriving:
+        """Start to fetch a tile into the slot's first berth."""
+        size = max(1, tile.stop - tile.start) * self._spec(leaf).dtype.itemsize
+        berths = self._berths.setdefault(slot, [None, None])
+        berth = berths[0]
+        if berth is None or len(berth.here) < size:
             if berth is not None:
                 berth.copied.synchronize()
-            berth = Berth(self._device, 1 << (size - 1).bit_length())
-        self._berths[slot] = other, berth
-        return Arriving(leaf, tile, berth, self._reader.submit(self._fetch, leaf, tile, dtype, berth))
+            berth = berths[0] = Berth(self._device, size)
+        return Arriving(leaf, tile, berth, self._reader.submit(self._fetch, leaf, tile, berth))
 
-    @torch.inference_mode()
-    def _fetch(self, leaf: Leaf, tile: Tile, dtype: torch.dtype, berth: Berth) -> torch.dtype:
-        """Read a tile and begin to copy it. Returns the dtype that it has there: as stored, at most the wider one."""
-        berth.copied.synchronize()
-        lent = berth.here.numpy().data
-        source = self.plan.checkpoints[leaf.checkpoint]
-        kind, at = None, 0
-        for start, stop in tile.pieces or ((tile.start, tile.stop),):
-            read = source.read(leaf.name, (start, stop), lent[at:])
-            if kind is None:
-                kind = read.dtype if read.dtype.itemsize <= dtype.itemsize else dtype
-            size = (stop - start) * kind.itemsize
-            part = berth.here[at : at + size].view(kind)
-            if read.data_ptr() != part.data_ptr():
-                part.copy_(read)
-            at += size
-        with self._device.aside():
-            self._device.follow(berth.free)
-            berth.there[:at].copy_(berth.here[:at], non_blocking=True)
-            berth.copied = self._device.mark()
-        return kind or dtype
+    def _fetch(self, leaf: Leaf, tile: Tile, berth: Berth) -> Tensor | None:
+        """Read a tile and begin to copy it. Gives what was read where that is wider than stored."""
+        source, stored = self.plan.checkpoints[leaf.checkpoint], self._spec(leaf).dtype
+        with torch.inference_mode():
+            berth.copied.synchronize()
+            lent, parts, at = berth.here.numpy().data, [], 0
+            for start, stop in tile.pieces or ((tile.start, tile.stop),):
+                end = at + (stop - start) * stored.itemsize
+                parts.append(source.read(leaf.name, (start, stop), lent[at:end]))
+                if parts[-1].dtype == stored and parts[-1].data_ptr() != berth.here[at:end].data_ptr():
+                    berth.here[at:end].view(stored).copy_(parts[-1])
+                at = end
+            if any(part.dtype != stored for part in parts):
+                return torch.cat(parts)
+            with self._device.aside():
+                self._device.follow(berth.free)
+                berth.there[:at].copy_(berth.here[:at], non_blocking=True)
+                berth.copied = self._device.mark()
+        return None
 
     def _round(self, value: Tensor, part: Tensor) -> bool:
         rounded = value.reshape(-1)[: len(part)].to(part.dtype)

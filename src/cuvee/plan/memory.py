@@ -13,7 +13,7 @@ TILE = 1 << 17
 """Entries of an element-grain tile: a few fit a core's cache."""
 
 STAGED = 2
-"""Tiles of each input that are on their way to a device at once."""
+"""Tiles of each input that are on their way to a device at once; one of whole matrices."""
 
 TEMPORARIES = 6
 """Tiles that a method holds at most beside its inputs and its temporaries for each of them."""
@@ -43,7 +43,7 @@ class Room:
             fits = (self.share - _chunk_bytes(output)) // _entry_bytes(output)
         else:
             staged = (self.share - _chunk_bytes(output)) // _staged_bytes(output)
-            fits = min(staged, self.device // _entry_bytes(output))
+            fits = min(staged, self.device // (_entry_bytes(output) + _staged_bytes(output)))
         return max(output.grid.block, min(self.tile, fits // output.grid.block * output.grid.block))
 
     def needs(self, output: Output) -> int:
@@ -54,7 +54,8 @@ class Room:
 
     def needs_there(self, output: Output) -> int:
         """Bytes of it where it is computed."""
-        return _entry_bytes(output) * _least(output) + _square_bytes(output)
+        staged = 0 if self.device is None else _staged_bytes(output)
+        return (_entry_bytes(output) + staged) * _least(output) + _square_bytes(output)
 
     def takes(self, output: Output) -> int:
         """Bytes that a worker holds at once for the output."""
@@ -68,8 +69,9 @@ def _least(output: Output) -> int:
 
 
 def _staged_bytes(output: Output) -> int:
-    """Bytes of host memory for each entry of a tile that is computed on a device."""
-    return STAGED * output.compute.itemsize * max(1, len(output.leaves)) + output.spec.dtype.itemsize
+    """Bytes for each entry of a tile that is copied to a device, there and on the host."""
+    tiles = 1 if output.grid.block >= output.spec.numel else STAGED
+    return tiles * output.compute.itemsize * max(1, len(output.leaves)) + output.spec.dtype.itemsize
 
 
 def _entry_bytes(output: Output) -> int:
