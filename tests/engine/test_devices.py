@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from cuvee.engine.verify import verify
 from cuvee.folds import search
 from cuvee.plan import Plan
 from cuvee.plan.memory import MIB, Room, check_room
+from cuvee.store.folder import Folder
 from tests.engine.pretended import PLACE, MixedError, pretended
 
 BLOCK, CHUNK = 1 << 10, 1 << 12
@@ -244,6 +246,55 @@ def test_the_next_tile_is_fetched_while_one_is_computed(
         made,
     ]
     assert seen[first : first + 10] == [*wanted, ("fetched", 4 * CHUNK), made]
+
+
+def test_tensors_that_are_read_wider_than_stored_or_lie_in_memory(
+    models: list[Path], recipe_for: Callable[..., Any], execute_on: Callable[..., Any], tmp_path: Path, monkeypatch: Any
+) -> None:
+    read = Folder.read
+
+    def wider(source: Folder, name: str, *given: Any) -> Tensor:
+        found = read(source, name, *given)
+        return found.double() / 3 if name == "layers.1.flat" else found
+
+    monkeypatch.setattr(Folder, "read", wider)
+    recipe = recipe_for("ties", models[0], models[1:])
+    recipe["models"][0] = model(1)
+    for number, device in enumerate((Device(torch.device("cpu")), Device(PLACE))):
+        plain = execute_on(cuvee.explain(recipe), tmp_path / f"plain{number}", None)
+        with pretended():
+            assert_near(execute_on(cuvee.explain(recipe), tmp_path / f"there{number}", device), plain)
+
+
+def test_faults_are_told_as_on_the_cpu(
+    models: list[Path],
+    recipe_for: Callable[..., Any],
+    write_model: Callable[..., Path],
+    fails: Callable[..., str],
+    stand_in: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sick = model(1)
+    sick["layers.1.flat"][9000] = torch.nan
+    write_model(tmp_path / "sick", sick)
+    short = write_model(tmp_path / "short", model(1)) / "model.safetensors"
+    recipes = {name: recipe_for("linear", models[0], [tmp_path / name, models[2]]) for name in ("sick", "short")}
+    planned = cuvee.explain(recipes["short"])
+    short.write_bytes(short.read_bytes()[:-200])
+    for device in ("cpu", "cuda"):
+        told = fails(recipes["sick"], "layers.1.flat: the merge gives NaN", "(layers.1.flat)", device=device)
+        assert str(models[2]) not in told
+        shutil.rmtree(tmp_path / "out")
+        with pytest.raises(CuveeError, match="the file ends before its data"):
+            api.run(planned, tmp_path / "out", device=device)
+        shutil.rmtree(tmp_path / "out")
+
+    def full(*given: Any) -> Tensor:
+        raise torch.cuda.OutOfMemoryError
+
+    monkeypatch.setattr(Staged, "_load", full)
+    fails(recipe_for("ties", models[0], models[1:]), "the memory of cuda is full. Try fewer --workers", device="cuda")
 
 
 def test_tiles_are_as_large_as_chunks_where_memory_allows(models: list[Path], recipe_for: Callable[..., Any]) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cuvee.core import TensorSpec
 from cuvee.engine.devices import Device, Mark, device_of
-from cuvee.engine.placed import Placed
+from cuvee.engine.placed import HOME, Placed
 from cuvee.engine.tiles import Bench, Read, finite
 from cuvee.folds import Tile
 from cuvee.methods._calls import Evaluator, Leaf, Statistics, padded
@@ -81,7 +81,8 @@ class Staged(Bench):
         return Placed(output.order, output.compute, read, statistics, self._device.place)
 
     def _whole(self, leaf: Leaf, dtype: torch.dtype) -> Tensor:
-        return super()._whole(leaf, dtype).to(self._device.place)
+        with HOME:
+            return super()._whole(leaf, dtype).to(self._device.place)
 
     def _load(self, leaf: Leaf, tile: Tile, slot: int, dtype: torch.dtype) -> Tensor:
         coming = self._arriving.pop(slot, None)
