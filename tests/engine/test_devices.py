@@ -381,7 +381,7 @@ def test_a_merge_goes_on_where_it_was_begun(
 
 
 def test_verify_where_the_device_is_not(
-    recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(devices, "check_device", lambda name: None)

@@ -98,8 +98,12 @@ def check_device(name: str) -> None:
 
 def device_of(name: str) -> Device:
     """The device of a name that `check_device` lets pass, other than the CPU."""
+    return Cuda(_place(name))
+
+
+def _place(name: str) -> torch.device:
     kind, _, index = name.partition(":")
-    return Cuda(torch.device(kind, int(index or 0)))
+    return torch.device(kind, int(index or 0))
 
 
 def is_here(name: str) -> bool:
@@ -126,5 +130,5 @@ def memory_of(name: str, workers: int) -> int | None:
     """Bytes of a device for each of some processes; None for the CPU, which has no memory of its own."""
     if name == CPU:
         return None
-    free, _ = torch.cuda.mem_get_info(torch.device(name))
+    free, _ = torch.cuda.mem_get_info(_place(name))
     return max(0, int(SPARE * (free - workers * CONTEXT)) // workers)

@@ -33,11 +33,11 @@ class Gram(Fold):
         super().__init__(of, scope=scope, when=when)
         self.then = then
 
-    idle = 0.0
-    anywhere = True
-
     def begin(self) -> Any:
         return {}
+
+    idle = 0.0
+    anywhere = True
 
     def reduce(self, value: Any, tile: Tile, manner: str, needles: tuple[Tensor, ...]) -> Any:
         flat = [v.reshape(-1) for v in value]
