@@ -4,7 +4,7 @@ TORCH ?= torch==2.13.0
 VENV ?= .venv
 RUN = $(VENV)/bin
 
-.PHONY: demo test check lint types layers docs soak bench clean
+.PHONY: demo test check lint types layers docs soak bench bench-gpu clean
 
 demo: $(VENV)/.demo
 	$(RUN)/python -m demo
@@ -32,6 +32,9 @@ soak: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(RUN)/python -m benches
+
+bench-gpu: $(VENV)/.dev
+	$(RUN)/python -m benches.gpu
 
 # torch goes first: left to a dependency, pip would take another build of it.
 $(VENV)/.torch:

@@ -13,6 +13,7 @@ from torch import Tensor
 from cuvee import methods
 from cuvee.core import Checkpoint, CuveeError, dtype_name
 from cuvee.engine import local, output
+from cuvee.engine.devices import is_here, memory_of, placed
 from cuvee.engine.doubts import doubts as doubts_of
 from cuvee.engine.launch import default_workers
 from cuvee.engine.merged import Merged
@@ -20,6 +21,7 @@ from cuvee.engine.programs.prepare import Mode, compiled, compiler
 from cuvee.plan import Plan, build
 from cuvee.plan.layout import SHARD_SIZE
 from cuvee.plan.memory import Room, check_room, default_memory, parse_size
+from cuvee.plan.plan import CPU
 from cuvee.recipe import Recipe
 from cuvee.recipe.continued import continued
 from cuvee.report.card import model_card
@@ -56,6 +58,7 @@ def merge(
     overwrite: bool = False,
     allow_nonfinite: bool = False,
     compile: Mode = "auto",  # noqa: A002
+    device: str | None = None,
     ray: str | None = None,
     progress: local.Progress | None = None,
 ) -> Path:
@@ -63,8 +66,9 @@ def merge(
     where adapters are merged.
 
     memory: budget in bytes or as "2GiB". compile: run tiles as compiled programs; auto: where it
-    saves time. ray: the address of a Ray cluster that computes, in place of processes of this machine. A run that was
-    stopped goes on when called again with the same arguments; a finished one returns at once. Raises CuveeError.
+    saves time. device: "cuda" or "cuda:1" computes on a GPU; None on the CPU, or where the merge was begun. ray: the
+    address of a Ray cluster that computes, in place of processes of this machine. A run that was stopped goes on when
+    called again with the same arguments; a finished one returns at once. Raises CuveeError.
     """
     planned = explain(recipe, shard_size=shard_size)
     run(
@@ -75,6 +79,7 @@ def merge(
         overwrite=overwrite,
         allow_nonfinite=allow_nonfinite,
         compile=compile,
+        device=device,
         ray=ray,
         progress=progress,
     )
@@ -90,6 +95,7 @@ def run(
     overwrite: bool = False,
     allow_nonfinite: bool = False,
     compile: Mode = "auto",  # noqa: A002
+    device: str | None = None,
     ray: str | None = None,
     progress: local.Progress | None = None,
     tell: Callable[[str], None] | None = None,
@@ -100,10 +106,17 @@ def run(
     """
     folder = Path(out)
     if isinstance(planned, adapters.AdapterPlan):
+        if device not in (None, CPU):
+            raise CuveeError(f"--device {device}: adapters are merged on the CPU. Leave the option out.")
         return adapters.run(planned, folder, overwrite=overwrite, allow_nonfinite=allow_nonfinite, progress=progress)
-    count = workers or default_workers()
-    room = check_room(planned, parse_size(str(memory)) if memory else default_memory(), count)
-    planned = compiled(planned, room, count, compile, begun=output.plan_of(folder), tell=tell)
+    begun = output.plan_of(folder)
+    planned = placed(planned, device, begun=begun)
+    if ray is not None and planned.device != CPU:
+        raise CuveeError(f"--device {planned.device} is one of this machine: leave it out with --ray.")
+    count = workers or default_workers(planned.device)
+    budget = parse_size(str(memory)) if memory else default_memory()
+    room = check_room(planned, budget, count, memory_of(planned.device, count))
+    planned = compiled(planned, room, count, compile, begun=begun, tell=tell)
     with output.claimed(folder, planned, overwrite=overwrite) as complete:
         if complete:
             return None
@@ -222,6 +235,8 @@ def planned_again(manifest: Mapping[str, Any]) -> Plan:
     sizes = [size for file, size in manifest["shards"] if "/" not in file]
     size = SHARD_SIZE if len(sizes) == 1 else max(sizes)
     planned = _plan(Recipe.load(manifest["recipe"], manifest["roots"]), size)
+    if (device := manifest.get("device", CPU)) != CPU:
+        return placed(planned, device if is_here(device) else CPU)
     if not manifest.get("compiled") or compiler() is None:
         return planned
     return compiled(planned, Room(default_memory()), 1, "always")

@@ -27,6 +27,10 @@ KERNEL = 16
 """Last axes shorter than this are taken for convolution kernels."""
 
 
+Buffer = bytearray | memoryview
+"""Memory that is lent to a read; a view has bytes as its items."""
+
+
 class CuveeError(Exception):
     """A mistake or a fault that a person can act on. The command line prints it and exits with 2."""
 
@@ -78,7 +82,7 @@ class Checkpoint(ABC):
         """Stored dtype and shape of one tensor, without reading it. Raises KeyError."""
 
     @abstractmethod
-    def read(self, name: str, span: tuple[int, int] | None = None, into: bytearray | None = None) -> Tensor:
+    def read(self, name: str, span: tuple[int, int] | None = None, into: Buffer | None = None) -> Tensor:
         """The tensor in its stored dtype or a wider one; with `span`, its flat entries [start, stop) only.
 
         `into` lends a buffer that the result may live in until the buffer's next use.

@@ -33,7 +33,7 @@ MISTAKES = {
     "no output": (("merge", "ft0", "ft1"), "Say where to write: -o OUT."),
     "output is an input": (("merge", "ft0", "ft1", "-o", "ft0"), "ft0 is an input of the merge"),
     "output is not ours": (("merge", "ft0", "ft1", "-o", "."), ". is not empty."),
-    "device": (("merge", "ft0", "ft1", "--device", "cuda", "-o", "out"), "--device cuda: this version computes on the"),
+    "device": (("merge", "ft0", "ft1", "--device", "gpu", "-o", "out"), "--device gpu: there is no such device."),
     "shard size": (("merge", "ft0", "ft1", "--shard-size", "big", "-o", "out"), "'big' is not a size"),
     "memory": (("merge", "ft0", "ft1", "--memory", "1kB", "-o", "out"), "need --memory"),
     "not a merge": (("verify", "ft0"), "ft0 has no cuvee.json"),
@@ -97,13 +97,13 @@ def test_all_faults_of_a_recipe_are_told_with_their_lines(main: Callable[..., An
 
 
 def test_debug_shows_where(process: Callable[..., Any]) -> None:
-    arguments = ("merge", "ft0", "ft1", "--device", "cuda", "-o", "out")
+    arguments = ("merge", "ft0", "ft1", "--device", "gpu", "-o", "out")
     plain, debug = process(*arguments), process("--debug", *arguments)
     assert plain.code == 2
     assert "Traceback" not in plain.err
     assert debug.code == 1
     assert "Traceback" in debug.err
-    assert "CuveeError: --device cuda" in debug.err
+    assert "CuveeError: --device gpu" in debug.err
 
 
 def test_a_model_that_may_be_on_the_hub_is_told_in_one_line(process: Callable[..., Any]) -> None:

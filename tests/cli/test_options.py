@@ -21,7 +21,7 @@ SEEN_ELSEWHERE = {
     "--quiet": "test_cli.py",
     "--verbose": "test_cli.py",
     "--debug": "test_errors.py",
-    "merge --device": "test_errors.py: there is one device so far, the others are refused",
+    "merge --device": "test_errors.py, engine/test_devices.py",
     "merge --out": "test_cli.py",
     "merge --compile": "engine/test_programs.py and below",
     "merge --ray": "engine/test_ray.py and below",

@@ -84,6 +84,18 @@ def test_exactly_so_many_are_kept_whatever_a_sample_says(
     assert torch.equal(kept.nonzero().flatten(), wanted.sort().values)
 
 
+def test_a_guess_from_all_values_is_sure() -> None:
+    """Also where a rank's share of the size times the size is a little more than the rank."""
+    size = 7200
+    values = torch.randn(size, generator=torch.Generator().manual_seed(0))
+    spread, wanted = search.Spread(), values.sort(descending=True).values
+    spread.take((values, torch.tensor(0.0)), Tile(0, 0, size, Grid.of((size,), "element")))
+    for rank in range(1, size + 1):
+        if rank / size * size != rank:
+            found = search.guess(search.anywhere(0, rank, torch.float32), spread, size, torch.float32)
+            assert found.low <= wanted[rank - 1] <= found.high
+
+
 def ranked(streams: tuple[Tensor, ...], at: list[list[int]], cuts: list[int]) -> tuple[tuple[Tensor, ...], ...]:
     """The fold over tiles that end at the cuts."""
     size, dtype = streams[0].numel(), streams[0].dtype

@@ -22,9 +22,10 @@ from cuvee.cli.shared import (
     Workers,
     recipe_from,
 )
-from cuvee.engine.launch import start_ahead
+from cuvee.engine.launch import default_workers, start_ahead
 
 RAY = "Compute on a Ray cluster: auto, HOST:PORT, or local. All its machines must see the same files."
+DEVICE = "Where tiles are computed: cpu, or a GPU as cuda or cuda:1. Default: cpu, or where the merge was begun."
 OVERWRITE = "Replace what a merge left in OUT."
 
 
@@ -46,7 +47,7 @@ def merge(
     shard_size: ShardSize = "5GB",
     compile: Compile = "auto",  # noqa: A002
     ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help=RAY, show_default=False)] = None,
-    device: Annotated[str, typer.Option(help="Where the arithmetic runs.")] = "cpu",
+    device: Annotated[str | None, typer.Option(help=DEVICE, show_default=False)] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help=OVERWRITE)] = False,
     allow_nonfinite: Annotated[bool, typer.Option("--allow-nonfinite", help="Go on past NaN and infinity.")] = False,
     check_base: Annotated[bool, typer.Option(help="Look whether the base is the models' base.")] = True,
@@ -62,7 +63,7 @@ def merge(
     A merge that was stopped goes on when the same command is run again.
     """
     if not print_recipe and out is not None and ray is None:
-        start_ahead(workers)
+        start_ahead(workers or default_workers(device))
 
     from cuvee import api
     from cuvee.core import CuveeError
@@ -74,7 +75,8 @@ def merge(
         return
     if out is None:
         raise CuveeError("Say where to write: -o OUT.")
-    check_device(device)
+    if device is not None:
+        check_device(device)
     planned = api.explain(recipe, shard_size=shard_size)
     for notice in planned.notices:
         warn(notice)
@@ -92,6 +94,7 @@ def merge(
             overwrite=overwrite,
             allow_nonfinite=allow_nonfinite,
             compile=compile,
+            device=device,
             ray=ray,
             progress=progress,
             tell=say,

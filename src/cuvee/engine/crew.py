@@ -7,8 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from cuvee.engine.staged import bench_for
 from cuvee.engine.tasks import Done, Failed, Task, run
-from cuvee.engine.tiles import Bench
 from cuvee.kernels.process import settled
 from cuvee.plan.memory import Room
 from cuvee.plan.plan import Output, Plan
@@ -58,7 +58,7 @@ class Desk:
 
     def __init__(self, setup: bytes) -> None:
         plan, room, folder, allow_nonfinite = pickle.loads(setup)
-        self._bench = Bench(plan, room, allow_nonfinite=allow_nonfinite)
+        self._bench = bench_for(plan, room, allow_nonfinite=allow_nonfinite)
         self._writer = Writer(Path(folder), plan.shards)
 
     def run(self, task: bytes) -> bytes:

@@ -26,15 +26,21 @@ def start() -> Started:
     return _ahead.pop() if _ahead else _new()
 
 
-def start_ahead(workers: int | None) -> None:
-    """Start the processes that a merge with so many workers (None: the usual number) will most likely ask for."""
+SHARERS = 4
+"""Processes that share a GPU as a rule: each reads, hashes and writes at the speed of a core, and holds a context of
+hundreds of MB there. A guess, not measured."""
+
+
+def start_ahead(workers: int) -> None:
+    """Start the processes that a merge with so many workers will most likely ask for."""
     atexit.register(_stop)
-    _ahead.extend(_new() for _ in range((workers or default_workers()) - 1))
+    _ahead.extend(_new() for _ in range(workers - 1))
 
 
-def default_workers() -> int:
-    """One for each core that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def default_workers(device: str | None = None) -> int:
+    """One for each core that this process may run on; a few where they share a GPU."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores if device in (None, "cpu") else min(cores, SHARERS)
 
 
 def _new() -> Started:

@@ -19,12 +19,12 @@ from cuvee.engine.journal import Journal
 from cuvee.engine.progress import Bar, Progress
 from cuvee.engine.ray import Cluster
 from cuvee.engine.schedule import Schedule
+from cuvee.engine.staged import bench_for
 from cuvee.engine.tasks import Done, Failed, Task, run
 from cuvee.engine.tiles import Bench
 from cuvee.engine.worker import Local
-from cuvee.folds import Tile
 from cuvee.kernels.process import settled
-from cuvee.methods._calls import Frame, Statistics
+from cuvee.methods._calls import Statistics
 from cuvee.plan.memory import Room
 from cuvee.plan.plan import Plan, Shard, teller
 from cuvee.store import writer as files
@@ -113,7 +113,7 @@ class _Run:
     ) -> None:
         self.plan, self.folder, self.room, self.journal, self.writer = plan, folder, room, journal, writer
         self.allow_nonfinite = allow_nonfinite
-        self.bench = Bench(plan, room, allow_nonfinite=allow_nonfinite)
+        self.bench = bench_for(plan, room, allow_nonfinite=allow_nonfinite)
         self.schedule = Schedule(plan, self.bench, lambda output, chunk: (output.name, chunk) in journal.done)
         self.bar = Bar(plan, progress)
         for output in plan.outputs:
@@ -161,8 +161,7 @@ def told(plan: Plan, bench: Bench, statistics: Statistics) -> dict[str, Any]:
         first = teller(plan.outputs, function)
         assert first is not None
         assert first.merge is not None
-        frame = Frame(bench.evaluator(first, statistics), first.merge, Tile(first.order, 0, 0, first.grid))
-        found[name] = _plain(frame.ask(function))
+        found[name] = _plain(bench.evaluator(first, statistics).told(first.merge, first.grid, function))
     return found
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cuvee.core import Checkpoint, TensorSpec
+from cuvee.core import Buffer, Checkpoint, TensorSpec
 from cuvee.engine.schedule import Schedule
+from cuvee.engine.staged import bench_for
 from cuvee.engine.tasks import Done
-from cuvee.engine.tiles import Bench
 from cuvee.kernels.process import settled
 from cuvee.methods._calls import Statistics
 from cuvee.plan.memory import Room, default_memory
@@ -25,7 +25,7 @@ class Merged(Checkpoint):
         self.plan = plan
         self.label = f"merge by {plan.recipe.merge_method}"
         self.folder = plan.donor
-        self._bench = Bench(plan, room or Room(default_memory()))
+        self._bench = bench_for(plan, room or Room(default_memory()))
         self._outputs = {output.name: output for output in plan.tensors}
         self._statistics: Statistics | None = None if plan.barriers else {}
 
@@ -41,7 +41,7 @@ class Merged(Checkpoint):
     def identity(self) -> dict[str, Any]:
         return {"merge": self.plan.hash}
 
-    def read(self, name: str, span: tuple[int, int] | None = None, into: bytearray | None = None) -> Tensor:
+    def read(self, name: str, span: tuple[int, int] | None = None, into: Buffer | None = None) -> Tensor:
         output = self._outputs[name]
         start, stop = span or (0, output.spec.numel)
         with settled():

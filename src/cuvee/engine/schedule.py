@@ -143,7 +143,9 @@ class Schedule:
             at = next((i for i in range(course.goal) if evaluator.unfinished(output.steps[i])), at)
         todo = [c for c in range(chunks) if at is not None or not self._written(output, c)]
         known = self._known(output)
-        tasks = [Task(course.index, chunks, at, whole, known) for chunks in ([todo] if whole else [[c] for c in todo])]
+        size = self._bench.together
+        parts = [todo] if whole else [todo[first : first + size] for first in range(0, len(todo), size)]
+        tasks = [Task(course.index, chunks, at, whole, known) for chunks in parts]
         course.waiting = len(tasks)
         self._ready.extendleft(reversed(tasks))
 

@@ -6,6 +6,7 @@ import errno
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import torch
 import xxhash
 
 from cuvee.core import CuveeError
@@ -64,10 +65,10 @@ def run(task: Task, bench: Bench, writer: Writer) -> Done | Failed:
             states = bench.gather(output, statistics, task.at, task.chunks)
             return Done(answered, states, learned, [])
         written = []
-        for chunk in task.chunks:
+        for chunk, following in zip(task.chunks, [*task.chunks[1:], None], strict=True):
             at = output.offset + output.grid.chunks()[chunk][0] * output.spec.dtype.itemsize
             digest, nonfinite = xxhash.xxh3_128(), 0
-            for data, bad in bench.make(output, statistics, chunk):
+            for data, bad in bench.make(output, statistics, chunk, following):
                 writer.write(output.shard, at, data)
                 digest.update(data)
                 at, nonfinite = at + len(data), nonfinite + bad
@@ -75,6 +76,8 @@ def run(task: Task, bench: Bench, writer: Writer) -> Done | Failed:
         return Done(answered, {}, {}, written)
     except CuveeError as error:
         return Failed(str(error))
+    except torch.cuda.OutOfMemoryError:
+        return Failed(f"{output.name}: the memory of {bench.plan.device} is full. Try fewer --workers.")
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         return Failed(f"The disk is full while {output.name} is written." if full else f"{output.name}: {error}.")

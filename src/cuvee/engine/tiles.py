@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from math import isfinite
 from typing import Any
 
@@ -18,9 +18,14 @@ from cuvee.methods._calls import Evaluator, Leaf, Statistics, Step, padded
 from cuvee.plan.memory import Room
 from cuvee.plan.plan import Output, Plan
 
+Read = Callable[[Leaf, Tile | None], Tensor]
+
 
 class Bench:
     """A process's place of work: buffers that are used again for every tile."""
+
+    together = 1
+    """Chunks of a large tensor that are one task."""
 
     def __init__(self, plan: Plan, room: Room, *, allow_nonfinite: bool = False) -> None:
         self.plan, self.room, self.allow_nonfinite = plan, room, allow_nonfinite
@@ -38,7 +43,7 @@ class Bench:
 
         def read(leaf: Leaf, tile: Tile | None) -> Tensor:
             if tile is None:
-                return self.plan.checkpoints[leaf.checkpoint].read(leaf.name).to(output.compute)
+                return self._whole(leaf, output.compute)
             held = self._held.get(leaf)
             if held is None or held[0] != tile:
                 held = self._held[leaf] = tile, self._load(leaf, tile, slots[leaf], output.compute)
@@ -46,11 +51,14 @@ class Bench:
 
         key = key_of(self.plan, output, self.room) if self.plan.compiled else None
         if key is None:
-            return Evaluator(output.order, output.compute, read, statistics)
+            return self._evaluating(output, read, statistics)
         return Compiled(output, read, lambda slot, tile: self._store(output, slot, tile), statistics, load(key))
 
-    def tiles(self, output: Output, chunks: Iterable[int]) -> Iterator[Tile]:
-        """The tiles of some chunks, in order."""
+    def _evaluating(self, output: Output, read: Read, statistics: Statistics) -> Evaluator:
+        return Evaluator(output.order, output.compute, read, statistics)
+
+    def tiles(self, output: Output, chunks: Iterable[int], following: int | None = None) -> Iterator[Tile]:
+        """The tiles of some chunks, in order. `following`: the chunk whose tiles are wanted next."""
         grid, entries = output.grid, self.room.tile_entries(output)
         for chunk in chunks:
             yield from (Tile(output.order, a, b, grid) for a, b in grid.tiles(*grid.chunks()[chunk], entries))
@@ -79,8 +87,12 @@ class Bench:
         cut = self.samples if evaluator.samples(step) else self.tiles
         return evaluator.gather(step, cut(output, chunks))
 
-    def make(self, output: Output, statistics: Statistics, chunk: int) -> Iterator[tuple[memoryview, int]]:
+    def make(
+        self, output: Output, statistics: Statistics, chunk: int, following: int | None = None
+    ) -> Iterator[tuple[memoryview, int]]:
         """One chunk of the output in pieces: bytes, until the next are made, and how many entries are not finite.
+
+        following: the chunk that is made next.
 
         Raises CuveeError naming tensor and input when an entry is not finite, unless that is allowed.
         """
@@ -88,16 +100,22 @@ class Bench:
             yield self._copy(output, chunk), 0
             return
         evaluator = self.evaluator(output, statistics)
-        for tile in self.tiles(output, [chunk]):
+        for tile in self.tiles(output, [chunk], following):
             entries = tile.stop - tile.start
             data = self._room_for(max(padded(tile), TILE) * output.spec.dtype.itemsize)
             out = torch.frombuffer(data, dtype=output.spec.dtype)
             part = out[:entries]
             witness = evaluator.write(tile, out[:TILE]) if isinstance(evaluator, Compiled) else None
             if witness is None:
-                part.copy_(evaluator.value(output.expression, tile).reshape(-1)[:entries])
-            fine = _finite(part) if witness is None else isfinite(witness.item())
+                fine = self._round(evaluator.value(output.expression, tile), part)
+            else:
+                fine = isfinite(witness.item())
             yield data[: entries * output.spec.dtype.itemsize], 0 if fine else self._count_bad(output, part)
+
+    def _round(self, value: Tensor, part: Tensor) -> bool:
+        """Fill a part of the output; whether all its entries are finite."""
+        part.copy_(value.reshape(-1)[: len(part)])
+        return finite(part)
 
     def _copy(self, output: Output, chunk: int) -> memoryview:
         """One chunk of a tensor that is passed through."""
@@ -169,6 +187,9 @@ class Bench:
             values[at:].zero_()
         return values
 
+    def _whole(self, leaf: Leaf, dtype: torch.dtype) -> Tensor:
+        return self.plan.checkpoints[leaf.checkpoint].read(leaf.name).to(dtype)
+
     def _load(self, leaf: Leaf, tile: Tile, slot: int, dtype: torch.dtype) -> Tensor:
         source = self.plan.checkpoints[leaf.checkpoint]
         entries = tile.stop - tile.start
@@ -185,7 +206,7 @@ class Bench:
         return flat.view(tile.grid.view)
 
 
-def _finite(values: Tensor) -> bool:
+def finite(values: Tensor) -> bool:
     """Whether all entries are finite; a finite sum says so at a fraction of the cost."""
     if values.dtype.itemsize == 1:
         values = values.float()

@@ -15,8 +15,11 @@ from torch import Tensor
 from cuvee.core import CuveeError, TensorSpec
 from cuvee.engine.merged import Merged
 from cuvee.engine.output import MANIFEST, read_manifest
-from cuvee.plan.plan import Output, Plan
+from cuvee.plan.plan import CPU, Output, Plan
 from cuvee.store.folder import Folder
+
+ELSEWHERE = 2.0**-14
+"""Share of a chunk's largest entry that a merge on another device may differ by."""
 
 
 class Repeated(Protocol):
@@ -115,19 +118,28 @@ def _repeat(
     changed = [key for key in ("recipe", "inputs") if _timeless(facts[key]) != _timeless(manifest[key])]
     if changed:
         raise CuveeError(f"The {' and the '.join(changed)} changed since the merge: it cannot be computed again.")
-    other = [key for key in ("cuvee", "torch", "processor", "methods", "compiled") if facts[key] != manifest[key]]
+    now, then = ({"device": CPU, **each} for each in (facts, manifest))
+    other = [key for key in ("cuvee", "torch", "processor", "methods", "compiled", "device") if now[key] != then[key]]
     verdict.bitwise = not other
-    verdict.why_not_bitwise = ", ".join(f"{key}: {manifest[key]} then, {facts[key]} now" for key in other)
+    verdict.why_not_bitwise = ", ".join(f"{key}: {then[key]} then, {now[key]} now" for key in other)
     units = [(output, chunk) for output in plan.tensors for chunk in range(len(output.grid.chunks()))]
     chosen = random.Random(manifest["plan"]).sample(units, min(sample, len(units)))
     for output, chunk in chosen:
         verdict.repeated += 1
-        if not _same(merged, output, chunk, manifest, stored, bitwise=verdict.bitwise):
+        slack = ELSEWHERE if "device" in other else 0.0
+        if not _same(merged, output, chunk, manifest, stored, bitwise=verdict.bitwise, slack=slack):
             verdict.faults.append(f"{output.name}: chunk {chunk} comes out otherwise now")
 
 
 def _same(
-    merged: Repeated, output: Output, chunk: int, manifest: dict[str, Any], stored: _Stored, *, bitwise: bool
+    merged: Repeated,
+    output: Output,
+    chunk: int,
+    manifest: dict[str, Any],
+    stored: _Stored,
+    *,
+    bitwise: bool,
+    slack: float,
 ) -> bool:
     data = merged.chunk(output, chunk)
     if bitwise:
@@ -135,7 +147,8 @@ def _same(
     now = torch.frombuffer(data, dtype=output.spec.dtype).to(torch.float64)
     then = stored.read(output.name, output.grid.chunks()[chunk]).to(torch.float64)
     step = torch.finfo(output.spec.dtype).eps if output.spec.dtype.is_floating_point else 0.0
-    return torch.allclose(now, then, rtol=step, atol=0.0 if not step else torch.finfo(output.spec.dtype).tiny)
+    least = max(torch.finfo(output.spec.dtype).tiny, slack * float(then.abs().max())) if step else 0.0
+    return torch.allclose(now, then, rtol=max(step, slack if step else 0.0), atol=least)
 
 
 def _timeless(value: Any) -> Any:

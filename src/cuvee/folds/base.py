@@ -59,6 +59,9 @@ class Fold(ABC):
     idle: float | None = None
     """An entry of `of` that leaves no trace in the result, where there is one."""
 
+    anywhere = False
+    """Whether `take` may be given tensors of any device; else they are brought to the CPU."""
+
     def __init__(self, of: Callable[..., Any], *, scope: str = "tensor", when: When = None) -> None:
         self.of, self.scope, self.when = of, scope, when
 

@@ -37,9 +37,12 @@ class Gram(Fold):
         return {}
 
     idle = 0.0
+    anywhere = True
 
     def reduce(self, value: Any, tile: Tile, manner: str, needles: tuple[Tensor, ...]) -> Any:
         flat = [v.reshape(-1) for v in value]
+        if self.scope not in ("all rows", "column") and flat[0].device.type != "cpu":
+            return _on_device(flat, tile)
         blocks = [[v[start:stop].to(torch.float64) for v in flat] for _, start, stop in tile.blocks()]
         if self.scope == "all rows":
             return [_by_row(torch.stack(block).view(len(flat), *tile.grid.view)) for block in blocks]
@@ -81,6 +84,15 @@ def _products(vectors: list[Tensor]) -> Tensor:
         return stack @ stack.T
     rows = [[(a * b).sum() for b in vectors[: i + 1]] for i, a in enumerate(vectors)]  # in one loop, without a stack
     return torch.stack([torch.stack([rows[max(i, j)][min(i, j)] for j in range(len(rows))]) for i in range(len(rows))])
+
+
+def _on_device(vectors: list[Tensor], tile: Tile) -> list[Tensor]:
+    """The blocks' Gram matrices, of all full blocks at once: each piece of work is costly to begin there."""
+    stack, block = torch.stack([v.to(torch.float64) for v in vectors]), tile.grid.block
+    full = (tile.stop - tile.start) // block * block
+    blocks = stack[:, :full].reshape(len(stack), -1, block).transpose(0, 1)
+    rest = stack[:, full : tile.stop - tile.start]
+    return [*(blocks @ blocks.mT).unbind(), *([rest @ rest.T] if rest.numel() else ())]
 
 
 def _chunk_of(state: Any, tile: Tile, chunk: int, count: int) -> Tensor:

@@ -111,16 +111,13 @@ class Near:
         self.counts: np.ndarray | None = None  # how many are in each bin, in place of `values`
         self.slopes: list[Tensor] = []  # the values, where a gradient is wanted
 
-    def take(self, found: tuple[Tensor, Tensor], tile: Tile) -> None:
+    def take(self, found: tuple[Tensor, ...], tile: Tile) -> None:
         """Add what `select.inside` found in a tile."""
-        values, below = found
-        entries = tile.stop - tile.start
-        plain = values.detach()[:entries].numpy()
-        at = np.flatnonzero(plain == plain)
-        if values.requires_grad:
-            self.slopes.append(values[torch.from_numpy(at)])
-        self.above += entries - int(below.item())
-        if self._lists(plain[at]) and self.places is not None:
+        values, at = listed(found, tile)
+        if found[0].requires_grad:
+            self.slopes.append(found[0] if len(found) > 2 else found[0][torch.from_numpy(at)])
+        self.above += tile.stop - tile.start - int(found[1].item())
+        if self._lists(values) and self.places is not None:
             self.places.add(place(tile.order, tile.start), at)
 
     def merge(self, other: Near) -> None:
@@ -172,6 +169,15 @@ class Places:
         return found
 
 
+def listed(found: tuple[Tensor, ...], tile: Tile) -> tuple[np.ndarray, np.ndarray]:
+    """What `select.inside` found: the values in the bracket, and where in the tile they are."""
+    if len(found) > 2:
+        return found[0].detach().cpu().numpy(), found[2].cpu().numpy()
+    plain = found[0].detach()[: tile.stop - tile.start].numpy()
+    at = np.flatnonzero(plain == plain)
+    return plain[at], at
+
+
 def place(order: int, entry: int) -> int:
     """A number for an entry of the tensor that is `order`-th in its model: as the entries are ordered."""
     return order << ENTRY | entry
@@ -193,14 +199,13 @@ class Spread:
     kinds: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))  # ascending
     counts: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
-    def take(self, found: tuple[Tensor, Tensor], tile: Tile) -> None:
+    def take(self, found: tuple[Tensor, ...], tile: Tile) -> None:
         """Add what `select.inside` found in a tile. NaN counts as greatest."""
-        values = found[0].detach()[: tile.stop - tile.start].numpy()
-        digits = select.digits(values[values == values])
+        digits = select.digits(listed(found, tile)[0])
         first = int(digits.min()) if len(digits) else 0
         counts = np.bincount(digits - first)
         kinds = np.flatnonzero(counts)
-        self._add(np.append(kinds + first, _BEYOND), np.append(counts[kinds], len(values) - len(digits)))
+        self._add(np.append(kinds + first, _BEYOND), np.append(counts[kinds], tile.stop - tile.start - len(digits)))
 
     def merge(self, other: Spread) -> None:
         self._add(other.kinds, other.counts)
@@ -231,9 +236,10 @@ def needles(searches: Sequence[Search]) -> tuple[Tensor, ...]:
 def guess(search: Search, spread: Spread, size: int, dtype: torch.dtype) -> Search:
     """The bracket in which the statistic lies almost surely, or surely where the spread is of all `size` values."""
     seen = int(spread.counts.sum())
-    share = search.rank / size
-    margin = 0.0 if seen == size else SIGMAS * sqrt(seen * share * (1 - share)) + SIGMAS
-    least, greatest = (_kind_at(spread, share * seen + off) for off in (margin, -margin))
+    share, at, margin = search.rank / size, float(search.rank), 0.0
+    if seen != size:
+        at, margin = share * seen, SIGMAS * sqrt(seen * share * (1 - share)) + SIGMAS
+    least, greatest = (_kind_at(spread, at + off) for off in (margin, -margin))
     low, high = _everything(dtype, torch.is_inference_mode_enabled())
     if greatest is not None and greatest != _BEYOND:
         high = select.ends(greatest, dtype)[1]

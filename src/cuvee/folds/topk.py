@@ -190,7 +190,7 @@ def _on_tile(cut: _Cut, tile: Tile, values: Callable[[], Tensor]) -> Tensor:
     flat = edge.reshape(-1)
     end = cut.start - tile.start
     if cut.left:
-        end += int((flat[end:] == threshold).nonzero()[cut.left - 1]) + 1
-    cuts = torch.full_like(flat, float("nan")).fill_(cut.above.item())
-    cuts[:end] = threshold
+        end += int((flat[end:] == cut.value).nonzero()[cut.left - 1]) + 1
+    cuts = torch.full_like(flat, cut.above.item())
+    cuts[:end] = cut.value
     return cuts.reshape(edge.shape)

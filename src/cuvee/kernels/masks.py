@@ -1,6 +1,7 @@
 """Masks as numbers: 1 where something holds, 0 elsewhere, by float arithmetic alone.
 
-On a CPU an operator on floats is five to thirty times faster than one that makes or takes booleans.
+On a CPU an operator on floats is five to thirty times faster than one that makes or takes booleans; elsewhere it may
+not be told a number without waiting for it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def at_least(values: Tensor, cut: Tensor) -> Tensor:
 
     cut: 0-d, or of the values' shape.
     """
-    if cut.ndim or traced():
+    if cut.ndim or traced() or values.device.type != "cpu":
         return values.masked_fill(values.abs() < cut.to(values.dtype), 0)
     below = torch.nextafter(cut.to(values.dtype), torch.full((), -torch.inf, dtype=values.dtype))
     return hardshrink(values, below.item())
@@ -40,7 +41,7 @@ def at_least(values: Tensor, cut: Tensor) -> Tensor:
 
 def above(values: Tensor, limit: Tensor) -> Tensor:
     """The values whose magnitude is above a 0-d limit, zero elsewhere."""
-    if traced():
+    if traced() or values.device.type != "cpu":
         return values.masked_fill(values.abs() <= limit.to(values.dtype), 0)
     return hardshrink(values, limit.item())
 

@@ -40,12 +40,17 @@ def ends(digit: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return value(first, dtype), value(first | ((1 << COARSE[dtype]) - 1), dtype)
 
 
-def inside(values: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+def inside(values: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, ...]:
     """Values from low to high, with NaN in place of all others; and how many values are at most high (0-d, float).
 
-    values: 1-D; low and high: 0-d, in the values' dtype.
+    values: 1-D; low and high: 0-d, in the values' dtype. On another device than the CPU, the values from low to high
+    alone, and thirdly their places: few of them have to leave it.
     """
-    if traced() or values.device.type != "cpu" or values.requires_grad:
+    if not traced() and values.device.type != "cpu":
+        small = values <= high
+        at = (small & (values >= low)).nonzero().squeeze(1)
+        return values[at], small.sum(dtype=torch.float64), at
+    if traced() or values.requires_grad:
         exact = torch.float32 if values.numel() <= 1 << 24 else torch.float64
         below = torch.where(values <= high, 1.0, 0.0).sum(dtype=exact)
         return torch.where((values >= low) & (values <= high), values, torch.nan), below

@@ -167,6 +167,10 @@ class Evaluator:
         """A statistic as a method sees it on a tile; value() is what is gathered, on that tile."""
         return call.method.stats[stat].bind(self.known(call, stat), tile, value)
 
+    def told(self, call: Call, grid: Grid, function: Callable[..., Any]) -> Any:
+        """What a function says of the merge, from statistics and parameters alone."""
+        return Frame(self, call, Tile(self.order, 0, 0, grid)).ask(function)
+
     def random(self, call: Call, tile: Tile, position: int, purpose: str = "keep") -> Tensor:
         """Random numbers of the model at `position`: float32 in [0, 1), in the tile's shape."""
         key = stream(call, position, purpose)

@@ -6,11 +6,14 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from cuvee.core import BLOCK, CuveeError
+from cuvee.core import BLOCK, CHUNK, CuveeError
 from cuvee.plan.plan import Output, Plan
 
 TILE = 1 << 17
 """Entries of an element-grain tile: a few fit a core's cache."""
+
+STAGED = 2
+"""Tiles of each input that are on their way to a device at once; one of whole matrices."""
 
 TEMPORARIES = 6
 """Tiles that a method holds at most beside its inputs and its temporaries for each of them."""
@@ -23,25 +26,52 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Room:
-    """One worker's share of the memory budget, in bytes."""
+    """One worker's share of the memory budget, in bytes, and of a device with memory of its own."""
 
     share: int
     tile: int = TILE
+    device: int | None = None
+
+    @classmethod
+    def on(cls, share: int, device: int | None) -> Room:
+        """With tiles as large as chunks on a device, where each piece of work is costly to begin."""
+        return cls(share) if device is None else cls(share, CHUNK, device)
 
     def tile_entries(self, output: Output) -> int:
         """Entries of a tile that fits, in whole blocks."""
-        fits = (self.share - _chunk_bytes(output)) // _entry_bytes(output)
+        if self.device is None:
+            fits = (self.share - _chunk_bytes(output)) // _entry_bytes(output)
+        else:
+            staged = (self.share - _chunk_bytes(output)) // _staged_bytes(output)
+            fits = min(staged, self.device // (_entry_bytes(output) + _staged_bytes(output)))
         return max(output.grid.block, min(self.tile, fits // output.grid.block * output.grid.block))
 
     def needs(self, output: Output) -> int:
         """Bytes that the output's smallest tile takes."""
-        least = min(output.grid.block, max(1, output.spec.numel))
-        return _chunk_bytes(output) + _entry_bytes(output) * least + _square_bytes(output)
+        if self.device is None:
+            return _chunk_bytes(output) + self.needs_there(output)
+        return _chunk_bytes(output) + _staged_bytes(output) * _least(output)
+
+    def needs_there(self, output: Output) -> int:
+        """Bytes of it where it is computed."""
+        staged = 0 if self.device is None else _staged_bytes(output)
+        return (_entry_bytes(output) + staged) * _least(output) + _square_bytes(output)
 
     def takes(self, output: Output) -> int:
         """Bytes that a worker holds at once for the output."""
         tile = min(self.tile_entries(output), output.grid.chunk, max(1, output.spec.numel))
         return _chunk_bytes(output) + _entry_bytes(output) * tile + _square_bytes(output)
+
+
+def _least(output: Output) -> int:
+    """Entries of the smallest tile."""
+    return min(output.grid.block, max(1, output.spec.numel))
+
+
+def _staged_bytes(output: Output) -> int:
+    """Bytes for each entry of a tile that is copied to a device, there and on the host."""
+    tiles = 1 if output.grid.block >= output.spec.numel else STAGED
+    return tiles * output.compute.itemsize * max(1, len(output.leaves)) + output.spec.dtype.itemsize
 
 
 def _entry_bytes(output: Output) -> int:
@@ -60,9 +90,19 @@ def _chunk_bytes(output: Output) -> int:
     return min(output.grid.chunk, output.spec.numel) * output.spec.dtype.itemsize
 
 
-def check_room(plan: Plan, memory: int, workers: int) -> Room:
-    """Each worker's share. Raises CuveeError with the `--memory` that the largest unit needs."""
-    room = Room(memory // workers)
+def check_room(plan: Plan, memory: int, workers: int, device: int | None = None) -> Room:
+    """Each worker's share. Raises CuveeError with the `--memory` that the largest unit needs.
+
+    device: bytes of a device's own memory for each worker.
+    """
+    room = Room.on(memory // workers, device)
+    largest = max(plan.outputs, key=room.needs_there, default=None)
+    if device is not None and largest is not None and room.needs_there(largest) > device:
+        raise CuveeError(
+            f"{largest.name} ({largest.spec}, {largest.grain} grain) needs {-(-room.needs_there(largest) // MIB)} MiB "
+            f"of {plan.device}, where {device // MIB} MiB are free for each of {workers} worker{'s' * (workers > 1)}: "
+            "try --workers 1, or leave --device out."
+        )
     worst = max(plan.outputs, key=room.needs, default=None)
     if worst is not None and room.needs(worst) > room.share:
         wanted = -(-room.needs(worst) * workers // MIB)

@@ -20,6 +20,8 @@ from cuvee.recipe import Recipe
 SMALL = 1 << 14
 """Entries below which what a tensor costs is not a matter of its entries."""
 
+CPU = "cpu"
+
 GRAINS = ("element", "row", "matrix")
 
 
@@ -123,6 +125,7 @@ class Plan:
     sides: Mapping[str, bool] = field(default_factory=dict)  # side files, and whether they hold changes of the base
     left_out: Mapping[str, str] = field(default_factory=dict)  # input tensor -> why it is not in the output
     notices: tuple[str, ...] = ()
+    device: str = CPU  # where tiles are computed: "cuda" or "cuda:1" for a GPU
     compiled: bool = False  # tiles run as compiled programs where their arithmetic allows
 
     @cached_property
@@ -153,6 +156,7 @@ class Plan:
             "processor": torch.backends.cpu.get_cpu_capability(),
             "methods": method_sources(self.outputs),
             "compiled": self.compiled,
+            **({} if self.device == CPU else {"device": self.device.split(":")[0]}),
             "shards": [[shard.file, shard.size] for shard in self.shards],
         }
 

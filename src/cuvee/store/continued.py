@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cuvee.core import Checkpoint, CuveeError, TensorSpec
+from cuvee.core import Buffer, Checkpoint, CuveeError, TensorSpec
 from cuvee.store.folder import Folder
 
 SUFFIX = "#state"
@@ -42,7 +42,7 @@ class Continued(Checkpoint):
         stored = self._state.spec(name)
         return stored if self._base is None else TensorSpec(torch.float64, stored.shape)
 
-    def read(self, name: str, span: tuple[int, int] | None = None, into: bytearray | None = None) -> Tensor:
+    def read(self, name: str, span: tuple[int, int] | None = None, into: Buffer | None = None) -> Tensor:
         if name not in self._kept:
             return self._merged.read(name, span, into)
         if self._base is None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cuvee.core import CuveeError, TensorSpec
+from cuvee.core import Buffer, CuveeError, TensorSpec
 from cuvee.store.header import Header, read_header
 
 
@@ -37,7 +37,7 @@ class SafetensorsFile:
         except OSError as error:
             raise CuveeError(f"{self.path}: {error.strerror}.") from None
 
-    def read(self, name: str, span: tuple[int, int] | None, into: bytearray | None) -> Tensor:
+    def read(self, name: str, span: tuple[int, int] | None, into: Buffer | None) -> Tensor:
         """Entries of a tensor, as `Checkpoint.read` gives them."""
         spec, offset = self.header.tensors[name]
         start, stop = span or (0, spec.numel)

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from cuvee.core import Checkpoint, CuveeError, TensorSpec
+from cuvee.core import Buffer, Checkpoint, CuveeError, TensorSpec
 from cuvee.store.files import SafetensorsFile
 
 SINGLE = ("model.safetensors", "diffusion_pytorch_model.safetensors")
@@ -41,7 +41,7 @@ class Folder(Checkpoint):
     def spec(self, name: str) -> TensorSpec:
         return self._where[name].header.tensors[name][0]
 
-    def read(self, name: str, span: tuple[int, int] | None = None, into: bytearray | None = None) -> Tensor:
+    def read(self, name: str, span: tuple[int, int] | None = None, into: Buffer | None = None) -> Tensor:
         return self._where[name].read(name, span, into)
 
     def config(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from cuvee.core import BLOCK, Checkpoint, CuveeError, TensorSpec, did_you_mean
+from cuvee.core import BLOCK, Buffer, Checkpoint, CuveeError, TensorSpec, did_you_mean
 from cuvee.store import anatomy
 from cuvee.store.peft import PART, PREFIX, Settings, open_folder, settings_of
 
@@ -188,7 +188,7 @@ class Adapted(Checkpoint):
     def identity(self) -> dict[str, Any]:
         return {"base": self.base.identity(), "adapter": self.adapter.identity(), "settings": self._digest}
 
-    def read(self, name: str, span: tuple[int, int] | None = None, into: bytearray | None = None) -> Tensor:
+    def read(self, name: str, span: tuple[int, int] | None = None, into: Buffer | None = None) -> Tensor:
         edit = self._edits.get(name)
         if edit is None:
             return self.base.read(name, span, into)

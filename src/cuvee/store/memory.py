@@ -9,7 +9,7 @@ import torch
 import xxhash
 from torch import Tensor
 
-from cuvee.core import Checkpoint, TensorSpec
+from cuvee.core import Buffer, Checkpoint, TensorSpec
 from cuvee.store.files import spec_of
 
 
@@ -26,7 +26,7 @@ class StateDict(Checkpoint):
     def spec(self, name: str) -> TensorSpec:
         return spec_of(self._tensors[name])
 
-    def read(self, name: str, span: tuple[int, int] | None = None, into: bytearray | None = None) -> Tensor:
+    def read(self, name: str, span: tuple[int, int] | None = None, into: Buffer | None = None) -> Tensor:
         tensor = self._tensors[name].contiguous().cpu()
         return tensor if span is None else tensor.reshape(-1)[span[0] : span[1]]
 

@@ -12,7 +12,7 @@ import torch
 import xxhash
 from torch import Tensor
 
-from cuvee.core import Checkpoint, CuveeError, TensorSpec
+from cuvee.core import Buffer, Checkpoint, CuveeError, TensorSpec
 from cuvee.store.files import spec_of
 from cuvee.store.folder import read_json, sharded_files
 
@@ -64,7 +64,7 @@ class Pickles(Checkpoint):
     def spec(self, name: str) -> TensorSpec:
         return self._where[name].specs[name]
 
-    def read(self, name: str, span: tuple[int, int] | None = None, into: bytearray | None = None) -> Tensor:
+    def read(self, name: str, span: tuple[int, int] | None = None, into: Buffer | None = None) -> Tensor:
         return self._where[name].read(name, span)
 
     def config(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from cuvee.engine.programs.build import Order
 from cuvee.engine.programs.bundle import FILE, folder_of, load
 from cuvee.engine.programs.structure import TILE, bundle_key, read_dtypes
 from cuvee.plan.memory import Room
-from cuvee.plan.plan import SMALL, Output, Plan
+from cuvee.plan.plan import CPU, SMALL, Output, Plan
 from cuvee.store.cache import publish
 
 Mode = Literal["auto", "always", "never"]
@@ -80,8 +80,12 @@ def compiled(
 def chosen(plan: Plan, room: Room, mode: Mode = "auto", *, begun: str | None = None) -> Plan:
     """The plan, with compiled tiles where the mode says so.
 
-    begun: the hash of a plan that an output folder holds; auto goes on as that was begun.
+    begun: the hash of a plan that an output folder holds; auto goes on as that was begun. Programs are for the CPU.
     """
+    if plan.device != CPU:
+        if mode == "always":
+            raise CuveeError(f"--compile always: programs are for the CPU, not for {plan.device}.")
+        return plan
     wanted = replace(plan, compiled=True)
     if mode == "always" or (mode == "auto" and begun == wanted.hash):
         return wanted

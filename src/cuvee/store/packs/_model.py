@@ -11,7 +11,7 @@ import torch
 import xxhash
 from torch import Tensor
 
-from cuvee.core import Checkpoint, CuveeError, TensorSpec
+from cuvee.core import Buffer, Checkpoint, CuveeError, TensorSpec
 from cuvee.store.files import SafetensorsFile
 from cuvee.store.folder import read_json
 from cuvee.store.lora import Recent
@@ -63,7 +63,7 @@ class Packed(Checkpoint):
             if file is not None and record is not None and data_hash(file.path) != record.data:
                 raise CuveeError(f"{file.path} is damaged: its data is not what was written.")
 
-    def read(self, name: str, span: Span | None = None, into: bytearray | None = None) -> Tensor:
+    def read(self, name: str, span: Span | None = None, into: Buffer | None = None) -> Tensor:
         record = self.task.tensors[name]
         start, stop = span or (0, record.spec.numel)
         if record.rule == "kept":

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from cuvee.core import Checkpoint, CuveeError, TensorSpec
+from cuvee.core import Buffer, Checkpoint, CuveeError, TensorSpec
 from cuvee.kernels.lowrank import Loss
 from cuvee.kernels.process import settled
 from cuvee.methods._updates import apply
@@ -45,7 +45,7 @@ class MergedAdapter(Checkpoint):
         inputs = {str(place): each.identity() for place, each in enumerate(self.plan.checkpoints)}
         return {"merge": self.plan.hash, "inputs": inputs}
 
-    def read(self, name: str, span: tuple[int, int] | None = None, into: bytearray | None = None) -> Tensor:
+    def read(self, name: str, span: tuple[int, int] | None = None, into: Buffer | None = None) -> Tensor:
         maker = self._makers[name]
         if self._held[0] is not maker:
             with settled():

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from cuvee.core import Checkpoint, CuveeError, TensorSpec
+from cuvee.core import Buffer, Checkpoint, CuveeError, TensorSpec
 from cuvee.kernels.lowrank import Product
 from cuvee.methods import Outline
 from cuvee.store import peft
@@ -55,7 +55,7 @@ class Adapter(Checkpoint):
     def spec(self, name: str) -> TensorSpec:
         return self.tensors.spec(name)
 
-    def read(self, name: str, span: tuple[int, int] | None = None, into: bytearray | None = None) -> Tensor:
+    def read(self, name: str, span: tuple[int, int] | None = None, into: Buffer | None = None) -> Tensor:
         return self.tensors.read(name, span, into)
 
     def config(self) -> dict[str, Any]:
