@@ -63,7 +63,7 @@ def merge(
     A merge that was stopped goes on when the same command is run again.
     """
     if not print_recipe and out is not None and ray is None:
-        start_ahead(workers or default_workers(device))
+        start_ahead(workers or default_workers(device), [*models, *filter(None, [base])])
 
     from cuvee import api
     from cuvee.core import CuveeError

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -31,8 +34,17 @@ SHARERS = 4
 hundreds of MB there. A guess, not measured."""
 
 
-def start_ahead(workers: int) -> None:
-    """Start the processes that a merge with so many workers will most likely ask for."""
+SMALL = 64 << 20
+"""Bytes of work below which starting another process costs more than it saves."""
+
+
+def start_ahead(workers: int, given: Sequence[str] = ()) -> None:
+    """Start the processes that a merge with so many workers will most likely ask for.
+
+    given: a recipe's file, or models; where they are seen to be small, no process is started.
+    """
+    if 0 < _weight(given) < SMALL:
+        return
     atexit.register(_stop)
     _ahead.extend(_new() for _ in range(workers - 1))
 
@@ -41,6 +53,19 @@ def default_workers(device: str | None = None) -> int:
     """One for each core that this process may run on; a few where they share a GPU."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return cores if device in (None, "cpu") else min(cores, SHARERS)
+
+
+def _weight(given: Sequence[str]) -> int:
+    """Bytes of the weights that recipes and paths name, and of a merge of them, as far as a glance tells."""
+    sizes = [0]
+    for each in map(Path, given):
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            named = [each]
+            if each.suffix in (".yaml", ".yml", ".json"):
+                words = (word.strip("'\",[]{}") for word in each.read_text(encoding="utf-8").split())
+                named = [each.parent / word for word in dict.fromkeys(words) if word]
+            sizes += (sum(file.stat().st_size for file in path.glob("*.safetensors")) for path in named)
+    return sum(sizes) + max(sizes)
 
 
 def _new() -> Started:

@@ -16,6 +16,7 @@ from torch import Tensor
 from cuvee.core import CuveeError
 from cuvee.engine.crew import Crew, set_up
 from cuvee.engine.journal import Journal
+from cuvee.engine.launch import SMALL
 from cuvee.engine.progress import Bar, Progress
 from cuvee.engine.ray import Cluster
 from cuvee.engine.schedule import Schedule
@@ -29,9 +30,6 @@ from cuvee.plan.memory import Room
 from cuvee.plan.plan import Plan, Shard, teller
 from cuvee.store import writer as files
 from cuvee.store.memory import StateDict
-
-SMALL = 64 << 20
-"""Bytes of work below which starting another process costs more than it saves."""
 
 
 @dataclass
