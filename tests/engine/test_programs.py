@@ -59,20 +59,8 @@ def recipe(name: str, root: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("name", RECIPES)
 def test_compiled_and_plain_tiles_agree(name: str, root: Path, tmp_path: Path) -> None:
     given = recipe(name, root)
-    cuvee.merge(given, tmp_path / "plain", compile="never")
-    cuvee.merge(given, tmp_path / "compiled", compile="always")
-    plain, compiled = (load_file(tmp_path / kind / "model.safetensors") for kind in ("plain", "compiled"))
-    planned = cuvee.explain(given)
-    needed = prepare.needs(planned, Room(default_memory()))
-    assert needed, "nothing is compiled"
-    for key in needed:
-        assert json.loads((folder_of(key) / "bundle.json").read_text())["reason"] == ""
-    for tensor in SHAPES:
-        if name in EXACT:
-            assert torch.equal(plain[tensor], compiled[tensor])
-        else:  # sums in another order may turn a rounding
-            torch.testing.assert_close(plain[tensor], compiled[tensor], rtol=2**-7, atol=1e-30)
-            assert (plain[tensor] != compiled[tensor]).float().mean() < 1e-3
+    assert reasons(given) == [""]
+    agree(given, tmp_path, exact=name in EXACT)
     manifest = json.loads((tmp_path / "compiled" / "cuvee.json").read_text())
     assert manifest["compiled"]
     verdict = verify(tmp_path / "compiled", 8, api.planned_again)
@@ -80,7 +68,39 @@ def test_compiled_and_plain_tiles_agree(name: str, root: Path, tmp_path: Path) -
     assert not verdict.faults
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(900)
+def test_whatever_is_compiled_agrees(
+    method: str, choices: dict[str, Any], root: Path, tmp_path: Path, recipe_for: Callable[..., Any]
+) -> None:
+    """Every method, and each of its choices."""
+    models = [root / f"model{number}" for number in range(3)]
+    given = recipe_for(method, root / "base", models, **choices)
+    agree(given, tmp_path, exact=False)
+    grains = {output.grain for output in cuvee.explain(given).outputs if output.spec.numel > 1000}
+    assert not reasons(given) or "element" in grains
+
+
+def agree(given: dict[str, Any], folder: Path, *, exact: bool) -> None:
+    """Merge by plain and by compiled tiles, and compare."""
+    cuvee.merge(given, folder / "plain", compile="never")
+    cuvee.merge(given, folder / "compiled", compile="always")
+    plain, compiled = (load_file(folder / kind / "model.safetensors") for kind in ("plain", "compiled"))
+    for tensor in SHAPES:
+        if exact:
+            assert torch.equal(plain[tensor], compiled[tensor])
+        else:  # sums in another order may turn a rounding
+            torch.testing.assert_close(plain[tensor], compiled[tensor], rtol=2**-7, atol=1e-30)
+            assert (plain[tensor] != compiled[tensor]).float().mean() < 1e-3
+
+
+def reasons(given: dict[str, Any]) -> list[str]:
+    """Of each bundle that a merge needs, which are made by now: why it holds no programs, or nothing."""
+    keys = prepare.needs(cuvee.explain(given), Room(default_memory()))
+    prepare.ensure(cuvee.explain(given), Room(default_memory()), 1)
+    return [json.loads((folder_of(key) / "bundle.json").read_text())["reason"] for key in keys]
+
+
 def test_a_program_made_for_equal_numbers_takes_others(root: Path, tmp_path: Path) -> None:
     for weights in ([1.0, 1.0, 1.0], [1.0, 0.5, 2.0]):
         given = recipe("ties", root)
