@@ -17,7 +17,7 @@ def copy_floor(inputs: list[Path], output: Path, size: int, workers: int) -> flo
     Warm cache, preallocated output, no fsync; from the first process's start of work to the last one's end.
     """
     with output.open("wb") as file:
-        file.truncate(size)
+        os.posix_fallocate(file.fileno(), 0, size)
     context = multiprocessing.get_context("spawn")
     with context.Pool(workers) as pool:
         pool.map(time.sleep, [0.1] * workers, chunksize=1)
