@@ -66,9 +66,9 @@ def _row(name: str, base: Path, experts: list[Path], options: argparse.Namespace
     subprocess.run([*command, "--compile", "always"], check=True)  # programs that are missing are made here
     planned = json.loads(measure([sys.executable, "-m", "cuvee", "plan", str(file), "--json", *command[8:]]).output)
     work, floors, faults = [], [], []
-    for _ in range(options.runs):  # by turns: what else the machine does meets both
-        floors.append(copy_floor(weights, options.folder / "floor", weights[0].stat().st_size, options.workers))
+    for _ in range(options.runs):  # by turns, and each into memory that a file of this size has just left
         shutil.rmtree(out, ignore_errors=True)
+        floors.append(copy_floor(weights, options.folder / "floor", weights[0].stat().st_size, options.workers))
         arguments = [str(file), str(out), str(options.workers), options.memory]
         found = json.loads(measure([sys.executable, "-m", "benches.work", *arguments]).output)
         work.append(found["seconds"])
@@ -79,7 +79,7 @@ def _row(name: str, base: Path, experts: list[Path], options: argparse.Namespace
     read = sum(path.stat().st_size for path in weights) / 1e9
     row = {
         "method": name,
-        "floor": min(floors),  # what slows a copy down is no floor
+        "floor": median(floors),
         "work": median(work),
         "faults_per_gb": median(faults) * options.workers / read,
         "planned": {"seconds": planned["seconds"], "peak": planned["peak_bytes"]},
