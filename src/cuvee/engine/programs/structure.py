@@ -58,8 +58,9 @@ def _node(node: Leaf | Call, slots: Mapping[Leaf, int]) -> Any:
         return slots[node]
     method, facts = node.method, node.facts
     active = method.active(facts)
-    wanted = {name for f in (method.function, *(method.stats[s].of for s in active)) for name in asked(f)}
-    if node.given or node.side or "span" in wanted:
+    function = method.sides[node.side[0]].of if node.side else method.function
+    wanted = {name for f in (function, *(method.stats[s].of for s in active)) for name in asked(f)}
+    if node.given or "span" in wanted:
         return None
     given = (node.base, *node.models, node.merged)
     inputs = [None if each is None else _node(each, slots) for each in given]
@@ -67,6 +68,7 @@ def _node(node: Leaf | Call, slots: Mapping[Leaf, int]) -> Any:
         return None
     return {
         "method": [method.name, method.function.__module__],
+        "side": node.side,
         "parameters": {name: _pattern(value) for name, value in node.params.items()},
         "statistics": [[name, method.scope(name, node.params)] for name in active],
         "facts": {name: repr(facts[name]) for name in ("key", "shape") if name in wanted},
