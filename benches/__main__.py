@@ -16,13 +16,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import yaml
-
 from benches.chart import chart
 from benches.floor import copy_floor
-from benches.measure import Measured, measure
+from benches.measure import Measured, measure, work
 from benches.models import FOLDER, make
-from benches.recipes import METHODS, OURS, recipe_of
+from benches.recipes import METHODS, OURS, recipe_of, written
 
 SLOW = 30.0
 """Seconds after which a command is run only once."""
@@ -54,8 +52,7 @@ def _options() -> argparse.Namespace:
 
 def _row(name: str, base: Path, experts: list[Path], options: argparse.Namespace) -> dict[str, Any]:
     recipe = recipe_of(name, base, experts)
-    file = options.folder / f"{name}.yaml"
-    file.write_text(yaml.safe_dump(recipe))
+    file = written(options.folder, name, base, experts)
     out = options.folder / "out"
     inputs = [Path(entry["model"]) for entry in recipe["models"]]
     inputs += [base] if "base_model" in recipe and base not in inputs else []
@@ -65,23 +62,20 @@ def _row(name: str, base: Path, experts: list[Path], options: argparse.Namespace
     shutil.rmtree(out, ignore_errors=True)
     subprocess.run([*command, "--compile", "always"], check=True)  # programs that are missing are made here
     planned = json.loads(measure([sys.executable, "-m", "cuvee", "plan", str(file), "--json", *command[8:]]).output)
-    work, floors, faults = [], [], []
+    works, floors = [], []
     for _ in range(options.runs):  # by turns, and each into memory that a file of this size has just left
         shutil.rmtree(out, ignore_errors=True)
         floors.append(copy_floor(weights, options.folder / "floor", weights[0].stat().st_size, options.workers))
-        arguments = [str(file), str(out), str(options.workers), options.memory]
-        found = json.loads(measure([sys.executable, "-m", "benches.work", *arguments]).output)
-        work.append(found["seconds"])
-        faults.append(found["faults"])
-        if found["seconds"] > SLOW:
+        works.append(work(file, out, options.workers, options.memory))
+        if works[-1]["seconds"] > SLOW:
             break
     ours = _facts(_repeat(command, out, options.runs))
     read = sum(path.stat().st_size for path in weights) / 1e9
     row = {
         "method": name,
         "floor": median(floors),
-        "work": median(work),
-        "faults_per_gb": median(faults) * options.workers / read,
+        "work": median(each["seconds"] for each in works),
+        "faults_per_gb": median(each["faults"] for each in works) * options.workers / read,
         "planned": {"seconds": planned["seconds"], "peak": planned["peak_bytes"]},
         "cuvee": ours,
     }

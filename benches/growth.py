@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import time
@@ -14,18 +13,19 @@ from statistics import median
 from typing import Any
 
 import torch
-import yaml
 from safetensors.torch import save_file
 
-from benches.measure import measure
+from benches.measure import measure, work
 from benches.models import FOLDER, make
-from benches.recipes import recipe_of
+from benches.recipes import written
 
 SIZES = {
     "0.1B": {"layers": 12, "hidden": 768, "inner": 2304, "keys": 256, "vocabulary": 32000},
     "0.5B": {},
     "2B": {"layers": 26, "hidden": 2304, "inner": 7168, "keys": 512, "vocabulary": 32000},
 }
+MEMORY = "2GiB"
+
 TINY = 20_000
 """Tensors of a model that has nothing else."""
 
@@ -35,8 +35,9 @@ def grown(folder: Path, runs: int) -> list[dict[str, Any]]:
     rows = []
     for name, sizes in SIZES.items():
         models = make(folder / name, 2, **sizes)
+        file = written(folder, "task_arithmetic", *models)
         read = sum((path / "model.safetensors").stat().st_size for path in (models[0], *models[1])) / 1e9
-        found = [work(folder, "task_arithmetic", *models) for _ in range(runs)]
+        found = [work(file, folder / "out", 2, MEMORY) for _ in range(runs)]
         peak = max(each["peak"] for each in found)
         rows.append({"model": name, "read": read, "work": median(each["seconds"] for each in found), "peak": peak})
         if name == "2B":
@@ -46,8 +47,8 @@ def grown(folder: Path, runs: int) -> list[dict[str, Any]]:
 
 def shared(folder: Path, runs: int) -> dict[int, float]:
     """Seconds of work of ties, by workers."""
-    models = make(folder / "models", 4)
-    return {count: median(work(folder, "ties", *models, count)["seconds"] for _ in range(runs)) for count in (1, 2)}
+    file, out = written(folder, "ties", *make(folder / "models", 4)), folder / "out"
+    return {count: median(work(file, out, count, MEMORY)["seconds"] for _ in range(runs)) for count in (1, 2)}
 
 
 def smallest(folder: Path, runs: int) -> dict[str, float]:
@@ -78,23 +79,6 @@ def many(folder: Path) -> float:
 def _fresh(command: list[str], out: Path) -> float:
     shutil.rmtree(out, ignore_errors=True)
     return measure(command).wall
-
-
-def written(folder: Path, method: str, base: Path, models: list[Path]) -> Path:
-    """The recipe of a merge, as a file."""
-    file = folder / f"{method}.yaml"
-    file.write_text(yaml.safe_dump(recipe_of(method, base, models)))
-    return file
-
-
-def work(folder: Path, method: str, base: Path, models: list[Path], workers: int = 2) -> dict[str, float]:
-    """Seconds from the end of imports to the manifest, page faults, and the peak of all processes in bytes."""
-    file, out = written(folder, method, base, models), folder / "out"
-    shutil.rmtree(out, ignore_errors=True)
-    run = measure([sys.executable, "-m", "benches.work", str(file), str(out), str(workers), "2GiB"])
-    found: dict[str, float] = json.loads(run.output)
-    shutil.rmtree(out)
-    return found | {"peak": run.peak}
 
 
 def main(folder: Path = FOLDER, runs: int = 5) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import shutil
 import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -76,3 +79,11 @@ def _anonymous(pid: int) -> int:
     status = Path(f"/proc/{pid}/status")
     lines = status.read_text().splitlines() if status.exists() else []
     return sum(int(line.split()[1]) << 10 for line in lines if line.startswith(("RssAnon", "RssShmem")))
+
+
+def work(file: Path, out: Path, workers: int, memory: str) -> dict[str, float]:
+    """Seconds of a merge from the end of imports to the manifest, its page faults, and the peak of all processes."""
+    shutil.rmtree(out, ignore_errors=True)
+    run = measure([sys.executable, "-m", "benches.work", str(file), str(out), str(workers), memory])
+    found: dict[str, float] = json.loads(run.output)
+    return found | {"peak": run.peak}

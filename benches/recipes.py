@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 METHODS: dict[str, dict[str, Any]] = {
     "linear": {"each": {"weight": 0.25}, "base": False},
     "slerp": {"all": {"t": 0.5}, "models": 1},
@@ -33,3 +35,10 @@ def recipe_of(name: str, base: Path, experts: list[Path]) -> dict[str, Any]:
     if given.get("base", True):
         recipe["base_model"] = str(base)
     return {**recipe, "parameters": given["all"]} if "all" in given else recipe
+
+
+def written(folder: Path, name: str, base: Path, experts: list[Path]) -> Path:
+    """The recipe of a merge, as a file."""
+    file = folder / f"{name}.yaml"
+    file.write_text(yaml.safe_dump(recipe_of(name, base, experts)))
+    return file

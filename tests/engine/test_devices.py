@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -132,33 +132,35 @@ def close(one: Any, other: Any) -> bool:
     return bool(one == pytest.approx(other, rel=1e-6))
 
 
-def test_staged_tiles_change_no_byte(
+class Variant(NamedTuple):
+    """A method with one of its choices: the plan, and what it gives by ordinary tiles."""
+
+    plan: Plan
+    plain: dict[str, Tensor]
+
+
+@pytest.fixture
+def variant(
     method: str,
     choices: dict[str, Any],
     models: list[Path],
     recipe_for: Callable[..., Any],
     execute_on: Callable[..., Any],
     tmp_path: Path,
-) -> None:
+) -> Variant:
     plan = cuvee.explain(recipe_for(method, models[0], models[1:], **choices))
-    plain = execute_on(plan, tmp_path / "plain", None)
-    through = execute_on(plan, tmp_path / "staged", Device(torch.device("cpu")))
-    assert bytes_of(through) == bytes_of(plain)
+    return Variant(plan, execute_on(plan, tmp_path / "plain", None))
 
 
-def test_no_operator_mixes_devices(
-    method: str,
-    choices: dict[str, Any],
-    models: list[Path],
-    recipe_for: Callable[..., Any],
-    execute_on: Callable[..., Any],
-    tmp_path: Path,
-) -> None:
-    plan = cuvee.explain(recipe_for(method, models[0], models[1:], **choices))
-    plain = execute_on(plan, tmp_path / "plain", None)
+def test_staged_tiles_change_no_byte(variant: Variant, execute_on: Callable[..., Any], tmp_path: Path) -> None:
+    through = execute_on(variant.plan, tmp_path / "staged", Device(torch.device("cpu")))
+    assert bytes_of(through) == bytes_of(variant.plain)
+
+
+def test_no_operator_mixes_devices(variant: Variant, execute_on: Callable[..., Any], tmp_path: Path) -> None:
     with pretended():
-        there = execute_on(plan, tmp_path / "there", Device(PLACE))
-    assert_near(there, plain)
+        there = execute_on(variant.plan, tmp_path / "there", Device(PLACE))
+    assert_near(there, variant.plain)
     numbers = [json.loads((tmp_path / run / "cuvee.json").read_text())["numbers"] for run in ("plain", "there")]
     assert close(*numbers)
 
