@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from statistics import median
@@ -18,7 +17,7 @@ from typing import Any
 
 from benches.chart import chart
 from benches.floor import copy_floor
-from benches.measure import Measured, measure, work
+from benches.measure import Measured, measure, warm, work
 from benches.models import FOLDER, make
 from benches.recipes import METHODS, OURS, recipe_of, written
 
@@ -59,8 +58,7 @@ def _row(name: str, base: Path, experts: list[Path], options: argparse.Namespace
     weights = [path / "model.safetensors" for path in inputs]
     command = [sys.executable, "-m", "cuvee", "-q", "merge", str(file), "-o", str(out), "--memory", options.memory]
     command += ["--workers", str(options.workers)]
-    shutil.rmtree(out, ignore_errors=True)
-    subprocess.run([*command, "--compile", "always"], check=True)  # programs that are missing are made here
+    warm(file, out)
     planned = json.loads(measure([sys.executable, "-m", "cuvee", "plan", str(file), "--json", *command[8:]]).output)
     works, floors = [], []
     for _ in range(options.runs):  # by turns, and each into memory that a file of this size has just left

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from benches.measure import measure, work
+from benches.measure import measure, warm, work
 from benches.models import FOLDER, make
 from benches.recipes import written
 
@@ -36,6 +36,7 @@ def grown(folder: Path, runs: int) -> list[dict[str, Any]]:
     for name, sizes in SIZES.items():
         models = make(folder / name, 2, **sizes)
         file = written(folder, "task_arithmetic", *models)
+        warm(file, folder / "out")
         read = sum((path / "model.safetensors").stat().st_size for path in (models[0], *models[1])) / 1e9
         found = [work(file, folder / "out", 2, MEMORY) for _ in range(runs)]
         peak = max(each["peak"] for each in found)
@@ -48,6 +49,7 @@ def grown(folder: Path, runs: int) -> list[dict[str, Any]]:
 def shared(folder: Path, runs: int) -> dict[int, float]:
     """Seconds of work of ties, by workers."""
     file, out = written(folder, "ties", *make(folder / "models", 4)), folder / "out"
+    warm(file, out)
     return {count: median(work(file, out, count, MEMORY)["seconds"] for _ in range(runs)) for count in (1, 2)}
 
 
