@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 from cuvee import __version__
 from cuvee.cli import add, evaluate, explore, league, lora, merge, methods, packs, plan, recipes, results, zoo
 from cuvee.cli.console import settings, stderr
+from cuvee.engine.processor import numpy_settings
 
 app = typer.Typer(
     name="cuvee",
@@ -44,6 +46,7 @@ def options(
 
 def main() -> None:
     """Run the command line. Errors that a person can act on are printed, with exit code 2."""
+    os.environ.update(numpy_settings())
     try:
         app()
     except Exception as error:

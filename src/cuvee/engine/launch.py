@@ -13,6 +13,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
+from cuvee.engine.processor import numpy_settings
+
 
 class Started(NamedTuple):
     """A worker process that waits for its set-up, and the main process's end of its pipe."""
@@ -70,7 +72,8 @@ def _weight(given: Sequence[str]) -> int:
 
 def _new() -> Started:
     ours, theirs = Pipe()
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
+    paths = os.pathsep.join(filter(None, sys.path))
+    environment = {**os.environ, **numpy_settings(), "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "cuvee.engine.worker", str(theirs.fileno())]
     # A session of its own: Ctrl-C in the terminal is for the main process alone.
     process = subprocess.Popen(
