@@ -4,15 +4,18 @@ seconds from the end of imports to the manifest, and page faults."""
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 import time
 
 from cuvee.engine.launch import start_ahead
+from cuvee.engine.processor import numpy_settings
 
 
 def main() -> None:
     recipe, out, workers, memory = sys.argv[1:]
+    os.environ.update(numpy_settings())
     start_ahead(int(workers))
     from cuvee import api
 

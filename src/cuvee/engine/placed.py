@@ -67,7 +67,7 @@ class Placed(Evaluator):
     def reduced(self, step: Step, names: tuple[str, ...], tile: Tile) -> list[Any]:
         with self._place:
             found = super().reduced(step, names, tile)
-        folds = [step.call.method.stats[name] for name in names]
+        folds = [step.call.method.fold(name) for name in names]
         return [each if fold.anywhere else moved(each, HOME) for fold, each in zip(folds, found, strict=True)]
 
 

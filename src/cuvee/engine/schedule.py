@@ -169,6 +169,6 @@ def _place(output: Output, barrier: tuple[str, tuple[str, ...]]) -> int | None:
 def _merge(output: Output, at: int, states: dict[str, Any], others: dict[str, Any]) -> None:
     for name, other in others.items():
         if name in states:
-            output.steps[at].call.method.stats[name].merge(states[name], other)
+            output.steps[at].call.method.fold(name).merge(states[name], other)
         else:
             states[name] = other

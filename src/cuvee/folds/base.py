@@ -44,14 +44,31 @@ class Known:
 When = str | Callable[[Mapping[str, Any]], bool] | None
 
 
-class Fold(ABC):
-    """A statistic: `of` names the tile values, `scope` the range that they are gathered over.
+class Statistic:
+    """What a method asks to know of its values: `of` names the tile values, `scope` the range they are gathered over.
 
     of: a tile function; its parameters are asked for by name, as a method's are.
     scope: "row" (inside the tile), "column", "tensor" or "model"; or the name of a parameter that says which.
     when: the name of a flag parameter, or a function of a mapping that has the parameters, `key` and `shape`; where it
-        is false the fold is not run and its value is None; with model scope, the tensor has then no part in it.
+        is false it is not gathered and its value is None; with model scope, the tensor has then no part in it.
     """
+
+    def __init__(self, of: Callable[..., Any], *, scope: str = "tensor", when: When = None) -> None:
+        self.of, self.scope, self.when = of, scope, when
+
+    def wanted(self, params: Mapping[str, Any]) -> bool:
+        """Whether a method with these static parameters needs it."""
+        if self.when is None:
+            return True
+        return bool(params[self.when] if isinstance(self.when, str) else self.when(params))
+
+    def local(self, value: Any, ask: Callable[[Callable[..., Any]], Any]) -> Any:
+        """The result with row scope: computed inside the tile."""
+        raise TypeError(f"{type(self).__name__} has no row scope")
+
+
+class Fold(Statistic, ABC):
+    """A statistic that is gathered in passes over all tiles."""
 
     passes = 1
     """Reads of all the data that the fold needs as a rule."""
@@ -61,15 +78,6 @@ class Fold(ABC):
 
     anywhere = False
     """Whether `take` may be given tensors of any device; else they are brought to the CPU."""
-
-    def __init__(self, of: Callable[..., Any], *, scope: str = "tensor", when: When = None) -> None:
-        self.of, self.scope, self.when = of, scope, when
-
-    def wanted(self, params: Mapping[str, Any]) -> bool:
-        """Whether a method with these static parameters needs the fold."""
-        if self.when is None:
-            return True
-        return bool(params[self.when] if isinstance(self.when, str) else self.when(params))
 
     def prepare(self, ask: Callable[[Callable[..., Any]], Any], dtype: torch.dtype) -> Known:
         """What is known before the first pass. `ask` calls a function with the arguments that it names."""
@@ -118,10 +126,6 @@ class Fold(ABC):
     def changes(self, known: Known, tile: Tile) -> list[int]:
         """Entries inside a tile from which on another value is bound than before."""
         return []
-
-    def local(self, value: Any, ask: Callable[[Callable[..., Any]], Any]) -> Any:
-        """The result with row scope: computed inside the tile."""
-        raise TypeError(f"{type(self).__name__} has no row scope")
 
 
 def in_order(state: Mapping[tuple[int, int], Any]) -> list[Any]:

@@ -69,13 +69,32 @@ def row_order(values: Tensor) -> Tensor:
 def row_rank(values: Tensor) -> Tensor:
     """Ascending rank of each non-negative entry in its row, from 0; among equal values the later ranks lower.
 
-    (rows, n) int64. Float32 rows are sorted as integers that hold value and place, for which numpy has vector code.
+    (..., n), int64.
     """
+    return _by_rank(values, torch.arange(values.shape[-1]))
+
+
+def relative_rank(values: Tensor) -> Tensor:
+    """As `row_rank`, divided by the greatest rank of a row; 1/2 in rows of one entry. (..., n), the values' dtype."""
     count = values.shape[-1]
-    if values.dtype == torch.float32 and values.device.type == "cpu":
-        bits = values.detach().abs().view(torch.int32)  # sort as the values do
-        packed = (bits.to(torch.int64) << 32).bitwise_or_(torch.arange(count - 1, -1, -1))
-        order = torch.from_numpy(np.sort(packed.numpy(), axis=-1)).bitwise_and_((1 << 32) - 1).neg_().add_(count - 1)
-    else:
+    if count == 1:
+        return torch.full_like(values, 0.5)
+    return _by_rank(values, torch.arange(count, dtype=torch.float64).div_(count - 1).to(values.dtype))
+
+
+def _by_rank(values: Tensor, marks: Tensor) -> Tensor:
+    """For each entry, what marks (n,) have at its rank in its row.
+
+    Float32 is sorted as integers that hold value and place, for which numpy has vector code.
+    """
+    if values.dtype != torch.float32 or values.device.type != "cpu":
         order = row_order(values).flip(-1)
-    return torch.empty_like(order).scatter_(-1, order, torch.arange(count).expand_as(order))
+        return marks.new_empty(values.shape).scatter_(-1, order, marks.expand_as(order))
+    size = values.numel()
+    bits = values.detach().abs().contiguous().numpy().view(np.int32)  # they sort as the values do
+    packed = np.left_shift(bits, 32, dtype=np.int64)
+    packed |= np.arange(size - 1, -1, -1).reshape(packed.shape)
+    packed.sort(axis=-1)
+    places = torch.from_numpy(packed).bitwise_and_((1 << 32) - 1).view(-1)  # counted from the end
+    found = marks.new_empty(size).scatter_(0, places, marks.expand(values.shape).reshape(-1))
+    return found.flip(0).view(values.shape)

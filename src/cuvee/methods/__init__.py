@@ -178,12 +178,14 @@ def keep_probability(values: Tensor, density: float, epsilon: float, *, scope: s
     values: task vector of any shape. epsilon: half width. scope: "row" or "tensor". Returns float32 of the same shape.
     Raises CuveeError when the ends are not between 0 and 1.
     """
+    from cuvee.kernels.select import relative_rank
+    from cuvee.methods._calls import as_number
     from cuvee.methods._parts import keep_probability as by_rank
     from cuvee.methods._parts import probabilities
 
     probabilities([density], [epsilon])
     rows = values.reshape(1, -1) if scope == "tensor" or values.ndim < 2 else values.reshape(values.shape[0], -1)
-    return by_rank(rows.abs(), density, epsilon).reshape(values.shape)
+    return by_rank(relative_rank(rows.abs()), as_number(density), as_number(epsilon)).reshape(values.shape)
 
 
 def _restore(name: str, module: str) -> Method:

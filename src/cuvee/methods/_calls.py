@@ -75,12 +75,21 @@ class Call:
         return "exclude" in self.params and self.grain() == "matrix"
 
     def grain(self) -> str:
+        """The largest piece that a tile must hold whole."""
+        return "row" if self.coupling() == "element" and self.within_rows() else self.coupling()
+
+    def coupling(self) -> str:
+        """The grain of the method's own arithmetic, its statistics aside."""
         grain = self.method.grain(self.facts)
         return "element" if grain == "matrix" and "exclude" in self.params and not self.matrix else grain
 
     def needed(self) -> list[str]:
         """Statistics that need passes over the data."""
-        return [s for s in self.method.active(self.facts) if self.method.scope(s, self.params) != "row"]
+        return [s for s in self.method.active(self.facts) if s not in self.within_rows()]
+
+    def within_rows(self) -> list[str]:
+        """Statistics that are computed inside a tile."""
+        return [s for s in self.method.active(self.facts) if self.method.scope(s, self.params) == "row"]
 
 
 class Step(NamedTuple):
@@ -114,8 +123,8 @@ def _steps(root: Leaf | Call) -> list[Step]:
 
 
 def _level(call: Call, stat: str) -> int:
-    fold = call.method.stats[stat]
-    wanted = set(asked(fold.of)) | {name for f in _counters(fold) for name in asked(f)}
+    found = call.method.stats[stat]
+    wanted = set(asked(found.of)) | {name for f in _counters(found) for name in asked(f)}
     return 1 + max((_level(call, name) for name in wanted if name in call.method.stats), default=0)
 
 
@@ -160,12 +169,17 @@ class Evaluator:
             frame = Frame(self, call, Tile(self.order, 0, 0, Grid.of(call.shape, call.grain())))
             if key[2] is None:
                 frame.held["size"] = call.model_size
-            self.statistics[key] = call.method.stats[stat].prepare(frame.ask, self.dtype)
+            self.statistics[key] = call.method.fold(stat).prepare(frame.ask, self.dtype)
         return self.statistics[key]
 
     def bound(self, call: Call, stat: str, tile: Tile, value: Callable[[], Any]) -> Any:
         """A statistic as a method sees it on a tile; value() is what is gathered, on that tile."""
-        return call.method.stats[stat].bind(self.known(call, stat), tile, value)
+        return call.method.fold(stat).bind(self.known(call, stat), tile, value)
+
+    def within_rows(self, frame: Frame, stat: str) -> Any:
+        """A statistic of row scope, of a frame's call and tile."""
+        found = frame.call.method.stats[stat]
+        return found.local(frame.ask(found.of), frame.ask)
 
     def told(self, call: Call, grid: Grid, function: Callable[..., Any]) -> Any:
         """What a function says of the merge, from statistics and parameters alone."""
@@ -182,7 +196,7 @@ class Evaluator:
 
     def needles(self, step: Step, name: str) -> tuple[Tensor, ...]:
         """What the reduction of a fold must be told."""
-        return step.call.method.stats[name].needles(self.known(step.call, name))
+        return step.call.method.fold(name).needles(self.known(step.call, name))
 
     def stat_key(self, call: Call, stat: str) -> tuple[str, str, int | None]:
         whole = call.method.scope(stat, call.params) == "model"
@@ -199,11 +213,11 @@ class Evaluator:
         return any(self._samples(step, name) for name in self.unfinished(step))
 
     def _samples(self, step: Step, name: str) -> bool:
-        return step.call.method.stats[name].sampling(self.known(step.call, name))
+        return step.call.method.fold(name).sampling(self.known(step.call, name))
 
     def gather(self, step: Step, tiles: Iterator[Tile]) -> dict[str, Any]:
         """One pass of a step over some tiles: partial states by statistic."""
-        folds = {name: step.call.method.stats[name] for name in self.unfinished(step)}
+        folds = {name: step.call.method.fold(name) for name in self.unfinished(step)}
         states = {name: fold.begin() for name, fold in folds.items()}
         for tile in tiles:
             for (name, fold), reduced in zip(folds.items(), self.reduced(step, tuple(folds), tile), strict=True):
@@ -215,7 +229,7 @@ class Evaluator:
         frame = Frame(self, step.call, tile)
         found = []
         for name in names:
-            fold, known = step.call.method.stats[name], self.known(step.call, name)
+            fold, known = step.call.method.fold(name), self.known(step.call, name)
             found.append(fold.reduce(frame.once(fold.of), tile, fold.manner(known), self.needles(step, name)))
         return found
 
@@ -223,7 +237,7 @@ class Evaluator:
         """End a pass: statistics learn from the merged states."""
         for name, state in states.items():
             key = self.stat_key(step.call, name)
-            fold = step.call.method.stats[name]
+            fold = step.call.method.fold(name)
             self.statistics[key] = fold.finish(state, self.statistics[key])
 
 
@@ -290,10 +304,9 @@ class Frame:
         call = self.call
         if name not in call.method.active(call.facts):
             return None
-        fold = call.method.stats[name]
-        if call.method.scope(name, call.params) == "row":
-            return fold.local(self.ask(fold.of), self.ask)
-        return self.evaluator.bound(call, name, self.tile, lambda: self.ask(fold.of))
+        if name in call.within_rows():
+            return self.evaluator.within_rows(self, name)
+        return self.evaluator.bound(call, name, self.tile, lambda: self.ask(call.method.stats[name].of))
 
 
 def stream(call: Call, position: int, purpose: str = "keep") -> int:

@@ -64,7 +64,7 @@ def _gather(parts: Sequence[tuple[Evaluator, Step, Tile]]) -> None:
         states, *others = [each.gather(own, iter([tile])) for each, own, tile in parts]
         for other in others:
             for stat, state in other.items():
-                step.call.method.stats[stat].merge(states[stat], state)
+                step.call.method.fold(stat).merge(states[stat], state)
         evaluator.close(step, states)
 
 

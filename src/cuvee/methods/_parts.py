@@ -142,29 +142,32 @@ def by_norm(params: Mapping[str, Any]) -> bool:
     return bool(params["rescale"]) and params["rescale_rule"] == "l1"
 
 
-def keep_by_rank(deltas: Tensors, density: Tensors, epsilon: Tensors, scope: str) -> Tensors:
-    """DELLA's keep probabilities, by rank in a row or, with scope "tensor", among all entries of the tile."""
+def drops(params: Mapping[str, Any]) -> bool:
+    """Whether DELLA drops anything, so that it needs ranks."""
+    return any(float(density) < 1 for density in params["density"])
+
+
+def ranked(deltas: Tensors, scope: str) -> Tensors:
+    """Magnitudes of changes, in the rows in which DELLA ranks them: the tensor's, or one that is all of it."""
+    return tuple(d.abs().reshape(1, -1) if scope == "tensor" else d.abs() for d in deltas)
+
+
+def keep_by_rank(deltas: Tensors, ranks: Tensors | None, density: Tensors, epsilon: Tensors) -> Tensors:
+    """DELLA's keep probabilities, by the relative ranks of the magnitudes."""
+    if ranks is None:
+        return tuple(map(torch.ones_like, deltas))
     return tuple(
-        keep_probability(d.abs().reshape(1, -1) if scope == "tensor" else d.abs(), p, e).reshape(d.shape)
-        for d, p, e in zip(deltas, density, epsilon, strict=True)
+        keep_probability(r, p, e).reshape(d.shape) for d, r, p, e in zip(deltas, ranks, density, epsilon, strict=True)
     )
 
 
-def ranked_norms(deltas: Tensors, bits: Bits, density: Tensors, epsilon: Tensors, scope: str) -> Tensors:
-    return random_norms(deltas, bits, keep_by_rank(deltas, density, epsilon, scope))
+def ranked_norms(deltas: Tensors, bits: Bits, ranks: Tensors | None, density: Tensors, epsilon: Tensors) -> Tensors:
+    return random_norms(deltas, bits, keep_by_rank(deltas, ranks, density, epsilon))
 
 
-def keep_probability(magnitude: Tensor, density: Tensor | float, epsilon: Tensor | float) -> Tensor:
-    """DELLA's keep probability by ascending rank r of each row: density - eps + 2 eps r / (n - 1).
-
-    magnitude: (rows, n). A row of one entry keeps the density itself; density 1 keeps everything.
-    """
-    density, epsilon = (torch.as_tensor(number, dtype=torch.float64) for number in (density, epsilon))
-    if density.item() >= 1:
-        return torch.ones_like(magnitude)
-    count = magnitude.shape[-1]
-    rank = row_rank(magnitude).to(magnitude.dtype) if count > 1 else torch.full_like(magnitude, 0.5)
-    return (density - epsilon) + rank * (2 * epsilon / max(1, count - 1))
+def keep_probability(rank: Tensor, density: Tensor, epsilon: Tensor) -> Tensor:
+    """DELLA's keep probability by relative rank r: density - eps + 2 eps r; density 1 keeps everything."""
+    return torch.where(density >= 1, 1.0, (density - epsilon) + rank * (2 * epsilon))
 
 
 def probabilities(density: Sequence[float], epsilon: Sequence[float]) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cuvee.core import CuveeError, did_you_mean
-from cuvee.folds import Fold
+from cuvee.folds import Fold, Statistic
 from cuvee.methods._parameters import Parameter
 
 Tensors = tuple[Tensor, ...]
@@ -77,7 +77,7 @@ class Method:
     function: Callable[..., Tensor]
     paper: str
     formula: str
-    stats: Mapping[str, Fold]
+    stats: Mapping[str, Statistic]
     params: Mapping[str, Parameter]  # by recipe name
     base: str  # "ordinary" (one of the models), "optional" or "required"
     least: int  # models beside the base
@@ -128,6 +128,12 @@ class Method:
         """The statistics that these parameters, `key` and `shape` need, in the order of the signature."""
         return [name for name, fold in self.stats.items() if fold.wanted(params)]
 
+    def fold(self, stat: str) -> Fold:
+        """A statistic that is gathered in passes."""
+        found = self.stats[stat]
+        assert isinstance(found, Fold)
+        return found
+
     def parameter(self, name: str) -> Parameter:
         """By its recipe name or its Python one. Raises CuveeError with the nearest name."""
         for parameter in self.params.values():
@@ -160,7 +166,7 @@ class Method:
 class Signature(NamedTuple):
     """What a method asks for."""
 
-    stats: dict[str, Fold]
+    stats: dict[str, Statistic]
     params: dict[str, Parameter]
     inputs: set[str]
     given: dict[str, str]
@@ -169,18 +175,18 @@ class Signature(NamedTuple):
 def read_signature(function: Callable[..., Tensor]) -> Signature:
     """What a method asks for. Raises TypeError for a name that nothing provides."""
     hints = get_type_hints(function, include_extras=True)
-    stats: dict[str, Fold] = {}
+    stats: dict[str, Statistic] = {}
     params: dict[str, Parameter] = {}
     inputs: set[str] = set()
     given: dict[str, str] = {}
     for argument in inspect.signature(function).parameters.values():
         hint = hints.get(argument.name)
-        folds = [part for part in getattr(hint, "__metadata__", ()) if isinstance(part, Fold)]
+        found = [part for part in getattr(hint, "__metadata__", ()) if isinstance(part, Statistic)]
         if argument.kind is inspect.Parameter.KEYWORD_ONLY:
             parameter = Parameter.declared(argument.name, hint, argument.default)
             params[parameter.name] = parameter
-        elif folds:
-            stats[argument.name] = folds[0]
+        elif found:
+            stats[argument.name] = found[0]
         elif sides := [part for part in getattr(hint, "__metadata__", ()) if isinstance(part, FromSide)]:
             given[argument.name] = sides[0].name
         elif argument.name in INPUTS | OF_ADAPTERS:
@@ -219,7 +225,7 @@ def build(
     caution: str = "",
 ) -> Method:
     stats, params, inputs, given = read_signature(function)
-    wanted = inputs | {name for fold in stats.values() for name in asks(fold.of)}
+    wanted = inputs | {name for stat in stats.values() for name in asks(stat.of)}
     takes_base = bool(wanted & {"base", "deltas", "update"})
     return Method(
         name=function.__name__,

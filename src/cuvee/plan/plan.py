@@ -60,7 +60,7 @@ class Output:
     @cached_property
     def passes(self) -> int:
         """Reads of the tensor's inputs at most: its folds' passes and the write."""
-        return 1 + sum(max(step.call.method.stats[stat].passes for stat in step.stats) for step in self.steps)
+        return 1 + sum(max(step.call.method.fold(stat).passes for stat in step.stats) for step in self.steps)
 
     @cached_property
     def steps(self) -> list[Step]:

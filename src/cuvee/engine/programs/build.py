@@ -58,7 +58,7 @@ class _Trial:
         return self.raw[self.slots[leaf]].to(self.output.compute)
 
     def _fold(self, place: int, step: Step, names: tuple[str, ...]) -> None:
-        folds = [step.call.method.stats[name] for name in names]
+        folds = [step.call.method.fold(name) for name in names]
         manners = [f.manner(self.evaluator.known(step.call, name)) for f, name in zip(folds, names, strict=True)]
         about = {"step": place, "names": list(names), "manners": manners}
         if any(all(known[key] == about[key] for key in about) for known in self.programs if "step" in known):

@@ -132,8 +132,8 @@ class Compiled(Evaluator):
         self._fixed: dict[Spec, Any] = {}
 
     def reduced(self, step: Step, names: tuple[str, ...], tile: Tile) -> list[Any]:
-        folds = step.call.method.stats
-        manners = tuple(folds[name].manner(self.known(step.call, name)) for name in names)
+        method = step.call.method
+        manners = tuple(method.fold(name).manner(self.known(step.call, name)) for name in names)
         program = self._bundle.fold(self._steps[id(step.call), step.stats], names, manners)
         if program is not None:
             try:
@@ -174,7 +174,7 @@ class Compiled(Evaluator):
         for kind, *rest in program.specs:
             if kind == "statistic":
                 call = self._output.calls[rest[0]]
-                found.update(call.method.stats[rest[1]].changes(self.known(call, rest[1]), tile))
+                found.update(call.method.fold(rest[1]).changes(self.known(call, rest[1]), tile))
         return sorted(found)
 
     def _values(self, program: Program, tile: Tile) -> list[Any]:

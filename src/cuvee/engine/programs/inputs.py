@@ -33,7 +33,7 @@ def value_of(spec: Spec, evaluator: Evaluator, output: Output, tile: Tile) -> An
     if kind == "statistic":
         return Evaluator.bound(evaluator, call, rest[1], tile, _not_uniform)
     if kind == "needle":
-        return call.method.stats[rest[1]].needles(evaluator.known(call, rest[1]))
+        return call.method.fold(rest[1]).needles(evaluator.known(call, rest[1]))
     if kind == "bits":
         return bits.counters(stream(call, *rest[1:]), tile.start)[1:]
     return torch.tensor(float(call.size), dtype=torch.float64)

@@ -6,15 +6,17 @@ from typing import Annotated, Literal
 
 from torch import Tensor
 
-from cuvee.folds import Sum
+from cuvee.folds import RowRanks, Sum
 from cuvee.methods import Number, PerModel, Tensors, method, param
 from cuvee.methods._parts import (
     Bits,
     by_norm,
+    drops,
     fuse,
     keep_at_random,
     keep_by_rank,
     probabilities,
+    ranked,
     ranked_norms,
     rescaled,
     weighted,
@@ -24,7 +26,7 @@ from cuvee.methods._parts import (
 @method(
     paper="arXiv:2406.11617",
     formula="base + lambda x mean, over the models that agree with the elected sign, of changes dropped by rank",
-    grain=lambda p: "row" if p["scope"] == "row" else "matrix",
+    grain=lambda p: "element" if p["scope"] == "row" else "matrix",
     neutral={},
     check=probabilities,
 )
@@ -32,6 +34,7 @@ def della(
     base: Tensor,
     deltas: Tensors,
     bits: Bits,
+    ranks: Annotated[Tensors | None, RowRanks(ranked, when=drops)],
     norms: Annotated[Tensors | None, Sum(ranked_norms, when=by_norm)],
     *,
     weight: PerModel = param(1.0, "weight of each model, in the election and in the mean"),
@@ -52,6 +55,6 @@ def della(
     each tensor's L1 norm where the authors divide by the probability of each entry. In the authors' repository
     "noelect" does elect.
     """
-    keep = keep_by_rank(deltas, density, epsilon, scope)
+    keep = keep_by_rank(deltas, ranks, density, epsilon)
     kept = rescaled(keep_at_random(deltas, bits, keep), norms, keep, divide=rescale and rescale_rule == "p")
     return base + lambda_ * fuse(weighted(kept, weight), weight, normalize=normalize)

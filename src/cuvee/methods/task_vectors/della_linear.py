@@ -6,15 +6,17 @@ from typing import Annotated, Literal
 
 from torch import Tensor
 
-from cuvee.folds import Sum
+from cuvee.folds import RowRanks, Sum
 from cuvee.methods import Number, PerModel, Tensors, method, param
 from cuvee.methods._parts import (
     Bits,
     add_up,
     by_norm,
+    drops,
     keep_at_random,
     keep_by_rank,
     probabilities,
+    ranked,
     ranked_norms,
     rescaled,
     weighted,
@@ -24,7 +26,7 @@ from cuvee.methods._parts import (
 @method(
     paper="arXiv:2406.11617",
     formula="base + lambda x sum of weight x change, each entry dropped by its rank",
-    grain=lambda p: "row" if p["scope"] == "row" else "matrix",
+    grain=lambda p: "element" if p["scope"] == "row" else "matrix",
     neutral={},
     check=probabilities,
 )
@@ -32,6 +34,7 @@ def della_linear(
     base: Tensor,
     deltas: Tensors,
     bits: Bits,
+    ranks: Annotated[Tensors | None, RowRanks(ranked, when=drops)],
     norms: Annotated[Tensors | None, Sum(ranked_norms, when=by_norm)],
     *,
     weight: PerModel = param(1.0, "weight of each model"),
@@ -50,6 +53,6 @@ def della_linear(
     epsilon is half the width of the range of probabilities, as in mergekit; the authors' window_size is the whole
     width. mergekit restores each tensor's L1 norm where the authors divide by the probability of each entry.
     """
-    keep = keep_by_rank(deltas, density, epsilon, scope)
+    keep = keep_by_rank(deltas, ranks, density, epsilon)
     kept = rescaled(keep_at_random(deltas, bits, keep), norms, keep, divide=rescale and rescale_rule == "p")
     return base + lambda_ * add_up(weighted(kept, weight), weight, normalize=normalize)
