@@ -12,7 +12,7 @@ from torch import Tensor
 from cuvee.core import CuveeError, dtype_name
 from cuvee.engine.programs.bundle import Compiled, load
 from cuvee.engine.programs.prepare import key_of
-from cuvee.engine.programs.structure import TILE
+from cuvee.engine.programs.structure import program_length
 from cuvee.folds import Tile
 from cuvee.methods._calls import Evaluator, Leaf, Statistics, Step, padded
 from cuvee.plan.memory import Room
@@ -34,38 +34,60 @@ class Bench:
         self._tiles: dict[int, Tensor] = {}
         self._held: dict[Leaf, tuple[Tile, Tensor]] = {}
         self._stored: dict[int, Tile] = {}  # slot -> the tile that its buffer holds
-        self._buffers: dict[tuple[int, torch.dtype], tuple[bytearray, Tensor]] = {}
+        self._buffers: dict[tuple[int, torch.dtype, int], tuple[bytearray, Tensor]] = {}
+        self._keys: dict[int, str | None] = {}
 
     def evaluator(self, output: Output, statistics: Statistics) -> Evaluator:
         self._held.clear()
         self._stored.clear()
         slots = {leaf: slot for slot, leaf in enumerate(output.leaves)}
 
+        key = self._key(output)
+
+        def stored(slot: int, tile: Tile) -> Tensor:
+            return self._store(output, slot, tile)
+
         def read(leaf: Leaf, tile: Tile | None) -> Tensor:
             if tile is None:
                 return self._whole(leaf, output.compute)
             held = self._held.get(leaf)
             if held is None or held[0] != tile:
-                held = self._held[leaf] = tile, self._load(leaf, tile, slots[leaf], output.compute)
+                flat = self._wide(slots[leaf], padded(tile), output.compute)
+                if key is None:
+                    self._fill(flat, leaf, tile)
+                else:
+                    flat.copy_(stored(slots[leaf], tile)[: len(flat)])
+                held = self._held[leaf] = tile, flat.view(tile.grid.view)
             return held[1]
 
-        key = key_of(self.plan, output, self.room) if self.plan.compiled else None
         if key is None:
             return self._evaluating(output, read, statistics)
-        return Compiled(output, read, lambda slot, tile: self._store(output, slot, tile), statistics, load(key))
+        return Compiled(output, read, stored, statistics, load(key))
+
+    def _key(self, output: Output) -> str | None:
+        """The bundle of the output's programs, if it has one."""
+        if not self.plan.compiled:
+            return None
+        if output.order not in self._keys:
+            self._keys[output.order] = key_of(self.plan, output, self.room)
+        return self._keys[output.order]
+
+    def _entries(self, output: Output) -> int:
+        """Of a tile, about."""
+        return self.room.tile_entries(output) if self._key(output) is None else program_length(output)
 
     def _evaluating(self, output: Output, read: Read, statistics: Statistics) -> Evaluator:
         return Evaluator(output.order, output.compute, read, statistics)
 
     def tiles(self, output: Output, chunks: Iterable[int], following: int | None = None) -> Iterator[Tile]:
         """The tiles of some chunks, in order. `following`: the chunk whose tiles are wanted next."""
-        grid, entries = output.grid, self.room.tile_entries(output)
+        grid, entries = output.grid, self._entries(output)
         for chunk in chunks:
             yield from (Tile(output.order, a, b, grid) for a, b in grid.tiles(*grid.chunks()[chunk], entries))
 
     def samples(self, output: Output, chunks: Iterable[int]) -> Iterator[Tile]:
         """A tile for each of some chunks, made of pieces from all over it."""
-        grid, entries = output.grid, self.room.tile_entries(output)
+        grid, entries = output.grid, self._entries(output)
         for chunk in chunks:
             start, stop = grid.chunks()[chunk]
             pieces = grid.sample(start, stop, entries)
@@ -102,10 +124,10 @@ class Bench:
         evaluator = self.evaluator(output, statistics)
         for tile in self.tiles(output, [chunk], following):
             entries = tile.stop - tile.start
-            data = self._room_for(max(padded(tile), TILE) * output.spec.dtype.itemsize)
+            data = self._room_for(max(padded(tile), program_length(output)) * output.spec.dtype.itemsize)
             out = torch.frombuffer(data, dtype=output.spec.dtype)
             part = out[:entries]
-            witness = evaluator.write(tile, out[:TILE]) if isinstance(evaluator, Compiled) else None
+            witness = evaluator.write(tile, out[: program_length(output)]) if isinstance(evaluator, Compiled) else None
             if witness is None:
                 fine = self._round(evaluator.value(output.expression, tile), part)
             else:
@@ -160,21 +182,22 @@ class Bench:
     def _sick(self, output: Output) -> list[Leaf]:
         """Inputs of a tensor that are not finite."""
         tiles = list(self.tiles(output, range(len(output.grid.chunks()))))
-        return [
-            leaf
-            for leaf in output.leaves
-            if not all(bool(torch.isfinite(self._load(leaf, tile, 0, output.compute)).all()) for tile in tiles)
-        ]
+
+        def healthy(leaf: Leaf, tile: Tile) -> bool:
+            return bool(torch.isfinite(self._fill(self._wide(0, padded(tile), output.compute), leaf, tile)).all())
+
+        return [leaf for leaf in output.leaves if not all(healthy(leaf, tile) for tile in tiles)]
 
     def _store(self, output: Output, slot: int, tile: Tile) -> Tensor:
         """A leaf's entries as stored, in a buffer of the programs' length; zeros follow them."""
         leaf = output.leaves[slot]
         source = self.plan.checkpoints[leaf.checkpoint]
         dtype = source.spec(leaf.name).dtype
-        if (slot, dtype) not in self._buffers:
-            raw = bytearray(TILE * dtype.itemsize)
-            self._buffers[slot, dtype] = raw, torch.frombuffer(raw, dtype=dtype)
-        raw, values = self._buffers[slot, dtype]
+        key = slot, dtype, program_length(output)
+        if key not in self._buffers:
+            raw = bytearray(program_length(output) * dtype.itemsize)
+            self._buffers[key] = raw, torch.frombuffer(raw, dtype=dtype)
+        raw, values = self._buffers[key]
         if self._stored.get(slot) != tile:
             self._stored[slot] = tile
             at = 0
@@ -190,20 +213,22 @@ class Bench:
     def _whole(self, leaf: Leaf, dtype: torch.dtype) -> Tensor:
         return self.plan.checkpoints[leaf.checkpoint].read(leaf.name).to(dtype)
 
-    def _load(self, leaf: Leaf, tile: Tile, slot: int, dtype: torch.dtype) -> Tensor:
-        source = self.plan.checkpoints[leaf.checkpoint]
-        entries = tile.stop - tile.start
-        raw = self._raw_for(entries * source.spec(leaf.name).dtype.itemsize)
-        size = padded(tile)
+    def _wide(self, slot: int, size: int, dtype: torch.dtype) -> Tensor:
+        """A leaf's buffer in the compute dtype."""
         held = self._tiles.get(slot)
         if held is None or held.dtype != dtype or held.numel() < size:
             held = self._tiles[slot] = torch.empty(max(size, self.room.tile), dtype=dtype)
-        flat, at = held[:size], 0
+        return held[:size]
+
+    def _fill(self, flat: Tensor, leaf: Leaf, tile: Tile) -> Tensor:
+        """Read a leaf's entries of a tile; zeros follow them."""
+        source = self.plan.checkpoints[leaf.checkpoint]
+        raw, at = self._raw_for((tile.stop - tile.start) * source.spec(leaf.name).dtype.itemsize), 0
         for start, stop in tile.pieces or ((tile.start, tile.stop),):
             flat[at : at + stop - start].copy_(source.read(leaf.name, (start, stop), raw))
             at += stop - start
-        flat[entries:].zero_()
-        return flat.view(tile.grid.view)
+        flat[at:].zero_()
+        return flat
 
 
 def finite(values: Tensor) -> bool:

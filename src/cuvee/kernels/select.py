@@ -87,14 +87,12 @@ def _by_rank(values: Tensor, marks: Tensor) -> Tensor:
 
     Float32 is sorted as integers that hold value and place, for which numpy has vector code.
     """
-    if values.dtype != torch.float32 or values.device.type != "cpu":
-        order = row_order(values).flip(-1)
-        return marks.new_empty(values.shape).scatter_(-1, order, marks.expand_as(order))
-    size = values.numel()
-    bits = values.detach().abs().contiguous().numpy().view(np.int32)  # they sort as the values do
-    packed = np.left_shift(bits, 32, dtype=np.int64)
-    packed |= np.arange(size - 1, -1, -1).reshape(packed.shape)
-    packed.sort(axis=-1)
-    places = torch.from_numpy(packed).bitwise_and_((1 << 32) - 1).view(-1)  # counted from the end
-    found = marks.new_empty(size).scatter_(0, places, marks.expand(values.shape).reshape(-1))
-    return found.flip(0).view(values.shape)
+    if values.dtype == torch.float32 and values.device.type == "cpu":
+        falling = ~values.detach().contiguous().view(torch.int32)  # bits sort as the values do
+        packed = np.left_shift(falling.numpy(), 32, dtype=np.int64)
+        packed |= np.arange(values.shape[-1])
+        packed.sort(axis=-1)
+        order = torch.from_numpy(packed).bitwise_and_((1 << 32) - 1)
+    else:
+        order = row_order(values)
+    return marks.new_empty(values.shape).scatter_(-1, order, marks.flip(0).expand_as(order))

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from cuvee.core import Grid
 from cuvee.engine.programs.bundle import FILE
-from cuvee.engine.programs.inputs import Asking, Spec, rebuilt, shape_of, tensors, value_of
-from cuvee.engine.programs.structure import TILE
+from cuvee.engine.programs.inputs import TILED, Asking, Spec, rebuilt, shape_of, tensors, value_of
+from cuvee.engine.programs.structure import program_length
 from cuvee.engine.programs.trace import Parts, trace
 from cuvee.folds import Tile
 from cuvee.kernels.process import settled
@@ -38,13 +38,15 @@ class _Trial:
     """Runs an output's whole course on one tile of random numbers, and makes a program of each thing done."""
 
     def __init__(self, order: Order, folder: Path) -> None:
-        self.output, self.folder = order.output.resized((TILE,)), folder
-        self.tile = Tile(self.output.order, 0, TILE, Grid.of((TILE,), "element"))
+        self.length, self.folder = program_length(order.output), folder
+        self.output = order.output.resized((self.length,))
+        self.tile = Tile(self.output.order, 0, self.length, Grid.of((self.length,), "element"))
         self.later = self.tile._replace(order=self.tile.order + 1)  # after the last tie that a threshold keeps
         generator = torch.Generator().manual_seed(0)
-        self.raw = [torch.randn(TILE, generator=generator).mul_(0.02).to(dtype) for dtype in order.dtypes]
+        self.raw = [torch.randn(self.length, generator=generator).mul_(0.02).to(dtype) for dtype in order.dtypes]
         self.slots = {leaf: slot for slot, leaf in enumerate(self.output.leaves)}
         self.evaluator = Evaluator(self.output.order, self.output.compute, self._read, {})
+        self.whole = torch.tensor(float(self.length))
         self.programs: list[dict[str, Any]] = []
 
     def run(self) -> None:
@@ -67,7 +69,7 @@ class _Trial:
         def reduce(asking: Asking, valid: Tensor) -> list[Any]:
             frame = Frame(asking, step.call, self.tile)
             found = []
-            inside = torch.arange(TILE, dtype=torch.float32) < valid
+            inside = torch.arange(self.length, dtype=torch.float32) < valid
             for name, fold, manner in zip(names, folds, manners, strict=True):
                 assert fold.idle is not None
                 value = frame.once(fold.of)
@@ -88,20 +90,22 @@ class _Trial:
 
     def _make(self, about: dict[str, Any], function: Any) -> None:
         """Compile function(asking, valid) and note what it takes and gives."""
-        specs: list[Spec] = []
-        values: list[Any] = []
+        held: dict[Spec, Any] = {}
 
         def record(spec: Spec) -> Any:
-            if spec not in specs:
-                specs.append(spec)
-                values.append(value_of(spec, self.evaluator, self.output, self.later))
-            return values[specs.index(spec)]
+            if spec not in held:
+                held[spec] = value_of(spec, self.evaluator, self.output, self.later)
+            return held[spec]
 
-        result = function(Asking(self.output, self.evaluator, self._read, record), torch.tensor(float(TILE)))
+        result = function(Asking(self.output, self.evaluator, self._read, record), self.whole)
+        tiled = {spec: value for spec, value in held.items() if spec[0] in TILED}
+        fixed = {spec: value for spec, value in held.items() if spec[0] not in TILED}
+        large = [*self.raw, self.whole, *tensors(list(tiled.values()))]
+        small = [each.clone() for each in tensors(list(fixed.values()))]  # equal numbers may share a tensor here
 
         def traced(*given: Tensor) -> list[Tensor]:
-            raw, valid, small = given[: len(self.raw)], given[len(self.raw)], iter(given[len(self.raw) + 1 :])
-            known = {spec: rebuilt(value, small) for spec, value in zip(specs, values, strict=True)}
+            raw, valid, rest = given[: len(self.raw)], given[len(self.raw)], iter(given[len(self.raw) + 1 :])
+            known = {spec: rebuilt(value, rest) for spec, value in (*tiled.items(), *fixed.items())}
             wide: dict[int, Tensor] = {}
 
             def read(leaf: Leaf, tile: Tile | None) -> Tensor:
@@ -112,22 +116,17 @@ class _Trial:
 
             return list(tensors(function(Asking(self.output, self.evaluator, read, known.__getitem__), valid)))
 
-        # The first entry's index differs from tile to tile, so it is no matter of the part that runs once.
-        order = sorted(range(len(specs)), key=lambda i: specs[i] != ("first",))
-        specs[:], values[:] = [specs[i] for i in order], [values[i] for i in order]
-        large = [*self.raw, torch.tensor(float(TILE))]
-        small = [each.clone() for each in tensors(values)]  # numbers that are equal here may share a tensor
-        first = int(bool(specs) and specs[0] == ("first",))
-        parts = trace(traced, [*large, *small[:first]], small[first:])
+        parts = trace(traced, large, small)
         file = f"{len(self.programs)}.pt2"
-        out = self.output.spec.dtype if "write" in about else None
-        _compile(parts, [*large, *small[:first]], small[first:], out, self.folder / file)
+        out = torch.empty(self.length, dtype=self.output.spec.dtype) if "write" in about else None
+        _compile(parts, large, small, out, self.folder / file)
         self.programs.append(
             about
             | {
                 "file": file,
-                "specs": specs[first:],
-                "shapes": [shape_of(value) for value in values[first:]],
+                "tiled": list(tiled),
+                "specs": list(fixed),
+                "shapes": [shape_of(value) for value in fixed.values()],
                 "large": parts.large,
                 "small": parts.small,
                 "once": _source(parts),
@@ -151,14 +150,14 @@ class _Into(nn.Module):
         return witness
 
 
-def _compile(parts: Parts, large: list[Tensor], small: list[Tensor], out: torch.dtype | None, file: Path) -> None:
+def _compile(parts: Parts, large: list[Tensor], small: list[Tensor], out: Tensor | None, file: Path) -> None:
     from torch._inductor import aoti_compile_and_package
 
     late = small if parts.once is None else [*small, *parts.once(*small)]
     given = [*(large[i] for i in parts.large), *(late[i] for i in parts.small)]
     module: nn.Module = parts.tile
     if out is not None:
-        module, given = _Into(module), [*given, torch.empty(TILE, dtype=out)]
+        module, given = _Into(module), [*given, out]
     with torch.no_grad():
         exported = torch.export.export(module, tuple(given), strict=False)
         aoti_compile_and_package(exported, package_path=str(file), inductor_configs={"cpp.threads": 1})

@@ -39,6 +39,7 @@ class Program:
         self._run = loader(str(folder / about["file"]), "model", True, 1, -1).boxed_run  # noqa: FBT003
         self.large: list[int] = about["large"]
         self._result = about["result"]
+        self.tiled: list[Spec] = [tuple(spec) for spec in about["tiled"]]
         self.specs: list[Spec] = [tuple(spec) for spec in about["specs"]]
         self._shapes, self._small = about["shapes"], about["small"]
         self._once = None if about["once"] is None else _function(**about["once"])
@@ -191,12 +192,6 @@ class Compiled(Evaluator):
 
     def _large(self, program: Program, tile: Tile) -> list[Tensor]:
         leaves = len(self._output.leaves)
-        found = []
-        for slot in program.large:
-            if slot < leaves:
-                found.append(self._raw(slot, tile))
-            elif slot == leaves:
-                found.append(torch.tensor(float(tile.stop - tile.start)))
-            else:
-                found.append(value_of(("first",), self, self._output, tile))
-        return found
+        late = [torch.tensor(float(tile.stop - tile.start))]
+        late += tensors([value_of(spec, self, self._output, tile) for spec in program.tiled])
+        return [self._raw(slot, tile) if slot < leaves else late[slot - leaves] for slot in program.large]

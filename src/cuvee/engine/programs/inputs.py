@@ -1,4 +1,4 @@
-"""The small values that a program takes beside tiles: numbers, statistics, keys of random streams."""
+"""What a program takes beside tiles as stored: numbers, statistics, keys of random streams."""
 
 from __future__ import annotations
 
@@ -7,15 +7,21 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
+from cuvee.engine.programs.structure import program_length
 from cuvee.folds import Tile
 from cuvee.kernels import bits
-from cuvee.methods._calls import Call, Evaluator, Step, padded, stream
+from cuvee.methods._calls import Call, Evaluator, Frame, Step, padded, stream
 from cuvee.plan.plan import Output
 
 Spec = tuple[Any, ...]
 """Names a value: ("number", call, argument), ("statistic", call, name), ("needle", call, name), ("size", call),
-("bits", call, position, purpose), ("first",). A call is named by its place in `Output.calls`."""
+("bits", call, position, purpose), ("first",), ("rows", call, name). A call is named by its place in `Output.calls`.
+All are small but the last, a statistic of row scope."""
+
+TILED = ("first", "rows")
+"""Kinds of values that differ from tile to tile."""
 
 
 class NotUniformError(Exception):
@@ -30,6 +36,9 @@ def value_of(spec: Spec, evaluator: Evaluator, output: Output, tile: Tile) -> An
     call = output.calls[rest[0]]
     if kind == "number":
         return Evaluator.numbers(evaluator, call)[rest[1]]
+    if kind == "rows":
+        found = Evaluator.within_rows(evaluator, Frame(evaluator, call, tile), rest[1])
+        return rebuilt(found, (_filled(each, program_length(output)) for each in tensors(found)))
     if kind == "statistic":
         return Evaluator.bound(evaluator, call, rest[1], tile, _not_uniform)
     if kind == "needle":
@@ -37,6 +46,11 @@ def value_of(spec: Spec, evaluator: Evaluator, output: Output, tile: Tile) -> An
     if kind == "bits":
         return bits.counters(stream(call, *rest[1:]), tile.start)[1:]
     return torch.tensor(float(call.size), dtype=torch.float64)
+
+
+def _filled(values: Tensor, length: int) -> Tensor:
+    """As a program takes them: in one run, zeros behind them."""
+    return pad(values.reshape(-1), (0, length - values.numel()))
 
 
 def _not_uniform() -> Any:
@@ -60,6 +74,9 @@ class Asking(Evaluator):
 
     def bound(self, call: Call, stat: str, tile: Tile, value: Callable[[], Any]) -> Any:
         return self._give(("statistic", self._places[id(call)], stat))
+
+    def within_rows(self, frame: Frame, stat: str) -> Any:
+        return self._give(("rows", self._places[id(frame.call)], stat))
 
     def size(self, call: Call) -> Any:
         return self._give(("size", self._places[id(call)]))

@@ -14,10 +14,10 @@ from dataclasses import replace
 from functools import cache
 from typing import Literal, NamedTuple
 
-from cuvee.core import CuveeError
+from cuvee.core import BLOCK, CuveeError
 from cuvee.engine.programs.build import Order
 from cuvee.engine.programs.bundle import FILE, folder_of, load
-from cuvee.engine.programs.structure import TILE, bundle_key, read_dtypes
+from cuvee.engine.programs.structure import bundle_key, program_length, read_dtypes
 from cuvee.plan.memory import Room
 from cuvee.plan.plan import CPU, SMALL, Output, Plan
 from cuvee.store.cache import publish
@@ -52,7 +52,8 @@ def needs(plan: Plan, room: Room) -> dict[str, Need]:
 
 def key_of(plan: Plan, output: Output, room: Room) -> str | None:
     """The key of an output's bundle, or None where it is not compiled."""
-    if output.spec.numel < SMALL or room.tile_entries(output) != TILE:
+    blocks = program_length(output) // BLOCK
+    if output.spec.numel < SMALL or room.tile_entries(output) < blocks * output.grid.block:
         return None
     return bundle_key(output, read_dtypes(output, plan.checkpoints))
 

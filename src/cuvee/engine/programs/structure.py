@@ -22,6 +22,12 @@ from cuvee.plan.provenance import method_sources
 TILE = 2 * BLOCK
 """Entries of a compiled tile."""
 
+
+def program_length(output: Output) -> int:
+    """Entries that an output's programs take at once. One block where rows stay whole: its length is the tensor's."""
+    return TILE if output.grain == "element" else BLOCK
+
+
 SOURCES = ("core.py", "engine/programs", "folds", "kernels", "methods")
 """Where the arithmetic is written down, inside the package."""
 
@@ -33,7 +39,7 @@ def bundle_key(output: Output, dtypes: tuple[torch.dtype, ...]) -> str | None:
 
     dtypes: as its leaves are read, in order.
     """
-    if isinstance(output.expression, Leaf) or output.grain != "element" or output.spec.numel == 0:
+    if isinstance(output.expression, Leaf) or output.grid.block > BLOCK or output.spec.numel == 0:
         return None
     known = all(dtype in FLOATS for dtype in (*dtypes, output.spec.dtype, output.compute))
     shape = _node(output.expression, {leaf: slot for slot, leaf in enumerate(output.leaves)}) if known else None
@@ -42,6 +48,7 @@ def bundle_key(output: Output, dtypes: tuple[torch.dtype, ...]) -> str | None:
     facts = [
         shape,
         *map(dtype_name, (*dtypes, output.compute, output.spec.dtype)),
+        program_length(output),
         method_sources([output]),
         _machine(),
     ]
@@ -60,7 +67,7 @@ def _node(node: Leaf | Call, slots: Mapping[Leaf, int]) -> Any:
     active = method.active(facts)
     function = method.sides[node.side[0]].of if node.side else method.function
     wanted = {name for f in (function, *(method.stats[s].of for s in active)) for name in asked(f)}
-    if node.given or "span" in wanted:
+    if node.given or "span" in wanted or node.coupling() != "element":
         return None
     given = (node.base, *node.models, node.merged)
     inputs = [None if each is None else _node(each, slots) for each in given]
