@@ -80,8 +80,8 @@ def execute(
         missing = sum(s.size for s in plan.shards if not (folder / s.file).exists() and not _part_is_full(folder, s))
         files.check_space(folder, missing)
         files.create(folder, plan.shards)
-        with _stop_signals(), settled(), files.Writer(folder, plan.shards) as writer:
-            run_ = _Run(plan, folder, room, journal, writer, allow_nonfinite, progress)
+        with _stop_signals(), settled(), files.Writer(folder, plan.shards) as writer, files.Syncing() as syncing:
+            run_ = _Run(plan, folder, room, journal, writer, syncing, allow_nonfinite, progress)
             run_.work(crew)
             numbers = told(plan, run_.bench, run_.schedule.statistics)
         for shard in plan.shards:
@@ -106,10 +106,12 @@ class _Run:
         room: Room,
         journal: Journal,
         writer: files.Writer,
+        syncing: files.Syncing,
         allow_nonfinite: bool,
         progress: Progress | None,
     ) -> None:
-        self.plan, self.folder, self.room, self.journal, self.writer = plan, folder, room, journal, writer
+        self.plan, self.folder, self.room, self.journal = plan, folder, room, journal
+        self.writer, self.syncing = writer, syncing
         self.allow_nonfinite = allow_nonfinite
         self.bench = bench_for(plan, room, allow_nonfinite=allow_nonfinite)
         self.schedule = Schedule(plan, self.bench, lambda output, chunk: (output.name, chunk) in journal.done)
@@ -146,6 +148,7 @@ class _Run:
         for written in answer.written:
             self.journal.add(output.name, written.chunk, written.digest, written.bad)
             self.bar.wrote(output, written.chunk)
+            self.syncing.wrote(self.folder, self.plan.shards[output.shard], output.chunk_bytes(written.chunk))
         if answer.task.at is not None:
             self.bar.gathered(output, answer.task.chunks)
         self.schedule.take(answer)

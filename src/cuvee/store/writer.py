@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +16,10 @@ from cuvee.core import CuveeError
 
 PART = ".part"
 """Suffix of a shard that is not complete."""
+
+
+SYNC = 128 << 20
+"""Bytes of a shard that are brought to disk in one go."""
 
 
 class Shard(Protocol):
@@ -37,6 +43,33 @@ def create(folder: Path, shards: Sequence[Shard]) -> None:
         with part.open("wb") as file:
             file.write(shard.header)
             file.truncate(shard.size)
+
+
+class Syncing:
+    """Brings written data to disk beside the work, so that `seal` finds little left to do."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1)
+        self._under_way: Future[None] | None = None
+        self._waiting = 0
+
+    def __enter__(self) -> Syncing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown()
+
+    def wrote(self, folder: Path, shard: Shard, size: int) -> None:
+        """So many bytes more are in a shard."""
+        self._waiting += size
+        if self._waiting >= SYNC and (self._under_way is None or self._under_way.done()):
+            self._waiting = 0
+            self._under_way = self._thread.submit(_sync, folder / (shard.file + PART))
+
+
+def _sync(path: Path) -> None:
+    with contextlib.suppress(OSError), path.open("rb") as file:  # what fails here fails again, and is told, in `seal`
+        os.fsync(file.fileno())
 
 
 class Writer:
