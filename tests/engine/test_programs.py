@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from cuvee.core import Grid
 from cuvee.engine.programs import prepare
 from cuvee.engine.programs.bundle import folder_of
 from cuvee.engine.verify import verify
-from cuvee.folds import Tile
+from cuvee.folds import Tile, ranks
 from cuvee.kernels import bits
+from cuvee.kernels.select import relative_rank
 from cuvee.plan.memory import Room, default_memory
 
 pytestmark = pytest.mark.skipif(prepare.compiler() is None, reason="no C++ compiler")
@@ -111,6 +113,29 @@ def test_a_program_made_for_equal_numbers_takes_others(root: Path, tmp_path: Pat
         outs = [cuvee.merge(given, tmp_path / f"{weights[1]}{mode}", compile=mode) for mode in ("never", "always")]
         plain, compiled = (load_file(out / "model.safetensors") for out in outs)
         assert all(torch.equal(plain[name], compiled[name]) for name in SHAPES)
+
+
+@pytest.mark.timeout(900)
+def test_ranks_are_found_once_where_there_is_room_to_keep_them(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sorted_: list[int] = []
+
+    def counted(values: torch.Tensor) -> torch.Tensor:
+        sorted_.append(values.numel())
+        return relative_rank(values)
+
+    monkeypatch.setattr(ranks, "relative_rank", counted)
+    outs, counts = [], []
+    for kept in (True, False):
+        if not kept:
+            monkeypatch.setattr(Room, "keeps", lambda *_: 0)
+        sorted_.clear()
+        outs.append(cuvee.merge(recipe("della", root), tmp_path / str(kept), workers=1, compile="always"))
+        counts.append(sum(sorted_))
+    entries = 3 * sum(map(prod, SHAPES.values()))
+    assert counts == [entries + 3 * prod(SHAPES["tiny"]), 2 * entries], "what is too small to be compiled is not kept"
+    assert (outs[0] / "model.safetensors").read_bytes() == (outs[1] / "model.safetensors").read_bytes()
 
 
 @pytest.mark.timeout(900)

@@ -12,9 +12,6 @@ from cuvee.engine.tiles import Bench
 from cuvee.methods._calls import Statistics
 from cuvee.plan.plan import Output, Plan
 
-WHOLE = 4
-"""Chunks of a tensor whose folds and writes one worker does by itself."""
-
 
 @dataclass
 class _Course:
@@ -136,16 +133,15 @@ class Schedule:
         """Make the tensor's next tasks."""
         output = self.plan.outputs[course.index]
         chunks = len(output.grid.chunks())
-        whole = chunks <= WHOLE
         at = None if course.goal == len(output.steps) else course.goal
-        if not whole:
+        if not output.whole:
             evaluator = self._bench.evaluator(output, self.statistics)
             at = next((i for i in range(course.goal) if evaluator.unfinished(output.steps[i])), at)
         todo = [c for c in range(chunks) if at is not None or not self._written(output, c)]
         known = self._known(output)
         size = self._bench.together
-        parts = [todo] if whole else [todo[first : first + size] for first in range(0, len(todo), size)]
-        tasks = [Task(course.index, chunks, at, whole, known) for chunks in parts]
+        parts = [todo] if output.whole else [todo[first : first + size] for first in range(0, len(todo), size)]
+        tasks = [Task(course.index, chunks, at, output.whole, known) for chunks in parts]
         course.waiting = len(tasks)
         self._ready.extendleft(reversed(tasks))
 

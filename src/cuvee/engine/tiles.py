@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cuvee.core import CuveeError, dtype_name
-from cuvee.engine.programs.bundle import Compiled, load
+from cuvee.engine.programs.bundle import Compiled, Kept, load
 from cuvee.engine.programs.prepare import key_of
 from cuvee.engine.programs.structure import program_length
 from cuvee.folds import Tile
@@ -36,6 +36,7 @@ class Bench:
         self._stored: dict[int, Tile] = {}  # slot -> the tile that its buffer holds
         self._buffers: dict[tuple[int, torch.dtype, int], tuple[bytearray, Tensor]] = {}
         self._keys: dict[int, str | None] = {}
+        self._kept: dict[int, Kept] = {}  # of the tensor that was last settled
 
     def evaluator(self, output: Output, statistics: Statistics) -> Evaluator:
         self._held.clear()
@@ -62,7 +63,7 @@ class Bench:
 
         if key is None:
             return self._evaluating(output, read, statistics)
-        return Compiled(output, read, stored, statistics, load(key))
+        return Compiled(output, read, stored, statistics, load(key), self._kept.get(output.order) or Kept(0))
 
     def _key(self, output: Output) -> str | None:
         """The bundle of the output's programs, if it has one."""
@@ -95,6 +96,7 @@ class Bench:
 
     def settle(self, output: Output, statistics: Statistics, before: int) -> None:
         """Run the tensor's own steps before step `before`, all passes of each, here and now."""
+        self._kept = {output.order: Kept(self.room.keeps(output))}
         evaluator = self.evaluator(output, statistics)
         chunks = range(len(output.grid.chunks()))
         for step in output.steps[:before]:

@@ -59,6 +59,17 @@ class Room:
 
     def takes(self, output: Output) -> int:
         """Bytes that a worker holds at once for the output."""
+        return self._takes(output) + self.keeps(output)
+
+    def keeps(self, output: Output) -> int:
+        """Bytes for what a fold found in rows and the write needs again, as far as the share allows."""
+        if not (output.whole and output.steps and any(call.within_rows() for call in output.calls)):
+            return 0
+        blocks = -(-output.spec.numel // output.grid.block)
+        wanted = blocks * max(BLOCK, output.grid.block) * output.compute.itemsize * len(output.leaves)
+        return max(0, min(wanted, self.share - self._takes(output)))
+
+    def _takes(self, output: Output) -> int:
         tile = min(self.tile_entries(output), output.grid.chunk, max(1, output.spec.numel))
         return _chunk_bytes(output) + _entry_bytes(output) * tile + _square_bytes(output)
 

@@ -17,6 +17,9 @@ from cuvee.methods._calls import Call, Leaf, Step, steps
 from cuvee.methods._protocol import asks
 from cuvee.recipe import Recipe
 
+WHOLE = 4
+"""Chunks of a tensor whose folds and writes one worker does by itself."""
+
 SMALL = 1 << 14
 """Entries below which what a tensor costs is not a matter of its entries."""
 
@@ -61,6 +64,11 @@ class Output:
     def passes(self) -> int:
         """Reads of the tensor's inputs at most: its folds' passes and the write."""
         return 1 + sum(max(step.call.method.fold(stat).passes for stat in step.stats) for step in self.steps)
+
+    @property
+    def whole(self) -> bool:
+        """Whether one worker does its folds and writes by itself."""
+        return len(self.grid.chunks()) <= WHOLE
 
     @cached_property
     def steps(self) -> list[Step]:

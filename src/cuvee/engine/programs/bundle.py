@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from math import inf, nan
 from pathlib import Path
@@ -113,6 +113,31 @@ def load(key: str) -> Bundle:
     return Bundle(folder_of(key))
 
 
+class Kept:
+    """What folds found in the rows of a tensor, for its write: as much of it as there is room for."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._held: dict[tuple[Spec, int], Any] = {}
+
+    def get(self, spec: Spec, tile: Tile, make: Callable[[], Any]) -> Any:
+        """What is held, or else what is made, and held if it fits."""
+        key = spec, tile.start
+        if key not in self._held:
+            value = make()
+            size = sum(each.nbytes for each in tensors(value))
+            if size > self._room:
+                return value
+            self._room -= size
+            self._held[key] = value
+        return self._held[key]
+
+    def take(self, spec: Spec, tile: Tile, make: Callable[[], Any]) -> Any:
+        """As `get`, for the last time."""
+        key = spec, tile.start
+        return self._held.pop(key) if key in self._held else make()
+
+
 class Compiled(Evaluator):
     """An evaluator that has programs for whole tiles; where none suits, it goes the usual way.
 
@@ -126,9 +151,10 @@ class Compiled(Evaluator):
         raw: Callable[[int, Tile], Tensor],
         statistics: Statistics,
         bundle: Bundle,
+        kept: Kept,
     ) -> None:
         super().__init__(output.order, output.compute, read, statistics)
-        self._output, self._raw, self._bundle = output, raw, bundle
+        self._output, self._raw, self._bundle, self._kept = output, raw, bundle, kept
         self._steps = {(id(step.call), step.stats): place for place, step in enumerate(output.steps)}
         self._fixed: dict[Spec, Any] = {}
 
@@ -141,7 +167,7 @@ class Compiled(Evaluator):
                 small = program.small(self._values(program, tile))
             except NotUniformError:
                 return super().reduced(step, names, tile)
-            found: list[Any] = program(self._large(program, tile), small)
+            found: list[Any] = program(self._large(program, tile, self._kept.get), small)
             return found
         return super().reduced(step, names, tile)
 
@@ -159,7 +185,7 @@ class Compiled(Evaluator):
             small = [list(program.small(self._values(program, part))) for part in parts]
         except NotUniformError:
             return None
-        large = self._large(program, tile)
+        large = self._large(program, tile, self._kept.take)
         if len(parts) == 1:
             return program.write(large, small[0], out)
         whole, witness = torch.empty_like(out), torch.zeros(())
@@ -190,8 +216,10 @@ class Compiled(Evaluator):
             values.append(value)
         return values
 
-    def _large(self, program: Program, tile: Tile) -> list[Tensor]:
+    def _large(self, program: Program, tile: Tile, held: Callable[..., Any]) -> list[Tensor]:
         leaves = len(self._output.leaves)
         late = [torch.tensor(float(tile.stop - tile.start))]
-        late += tensors([value_of(spec, self, self._output, tile) for spec in program.tiled])
+        for spec in program.tiled:
+            make = partial(value_of, spec, self, self._output, tile)
+            late += tensors(held(spec, tile, make) if spec[0] == "rows" else make())
         return [self._raw(slot, tile) if slot < leaves else late[slot - leaves] for slot in program.large]
