@@ -71,7 +71,7 @@ def row_rank(values: Tensor) -> Tensor:
 
     (..., n), int64.
     """
-    return _by_rank(values, torch.arange(values.shape[-1]))
+    return _by_rank(values, torch.arange(values.shape[-1], device=values.device))
 
 
 def relative_rank(values: Tensor) -> Tensor:
@@ -79,7 +79,8 @@ def relative_rank(values: Tensor) -> Tensor:
     count = values.shape[-1]
     if count == 1:
         return torch.full_like(values, 0.5)
-    return _by_rank(values, torch.arange(count, dtype=torch.float64).div_(count - 1).to(values.dtype))
+    steps = torch.arange(count, dtype=torch.float64, device=values.device).div_(count - 1)
+    return _by_rank(values, steps.to(values.dtype))
 
 
 def _by_rank(values: Tensor, marks: Tensor) -> Tensor:
