@@ -48,7 +48,9 @@ def test_sorts_give_the_same_with_the_setting(tmp_path: Path, monkeypatch: pytes
     """Numpy takes the setting without a word, whether or not this processor has those kernels."""
     monkeypatch.delenv(SETTING, raising=False)
     setting = numpy_settings(_cpuinfo(tmp_path / "cpuinfo", "AuthenticAMD", 25))
-    done = subprocess.run([sys.executable, "-c", SORT], env={**os.environ, **setting}, capture_output=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", SORT], env={**os.environ, **setting}, capture_output=True, check=True
+    )
     assert done.stderr == b""
     values = np.random.default_rng(0).integers(-9, 1 << 40, (7, 3000))
     assert done.stdout == np.sort(values, axis=-1).tobytes()

@@ -62,7 +62,7 @@ def test_another_version_is_refused_in_the_managers_words(npm: Path) -> None:
 
 def test_members_outside_the_folder_are_refused(npm: Path, tmp_path: Path) -> None:
     archive(npm, {"../../outside": "x"})
-    with pytest.raises(tarfile.OutsideDestinationError):
+    with pytest.raises(CuveeError, match="outside would land outside"):
         fetch(UDHR)
     assert not UDHR.fetched.exists()
     assert not list(tmp_path.glob("**/outside"))

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 SETTING = "NPY_DISABLE_CPU_FEATURES"
-
-WIDE_SORTS = "X86_V4 AVX512_SKX"
-"""The kernels of numpy's AVX-512 sort and partition, under their new name and that before numpy 2.4."""
 
 ZEN = "AuthenticAMD", "25"
 """Vendor and family of Zen 3 and Zen 4. Zen 4 has AVX-512, but takes a hundred cycles for the compressed stores that
@@ -20,7 +18,10 @@ def numpy_settings(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
 
     A setting that is there already stands. Sorts give the same either way.
     """
-    return {SETTING: WIDE_SORTS} if SETTING not in os.environ and _is_zen(cpuinfo) else {}
+    if SETTING in os.environ or not _is_zen(cpuinfo):
+        return {}
+    release = tuple(map(int, version("numpy").split(".")[:2]))
+    return {SETTING: "X86_V4" if release >= (2, 4) else "AVX512_SKX"}
 
 
 def _is_zen(cpuinfo: Path) -> bool:

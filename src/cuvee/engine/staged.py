@@ -84,7 +84,8 @@ class Staged(Bench):
         with HOME:
             return super()._whole(leaf, dtype).to(self._device.place)
 
-    def _load(self, leaf: Leaf, tile: Tile, slot: int, dtype: torch.dtype) -> Tensor:
+    def _load(self, leaf: Leaf, tile: Tile, slot: int, dtype: torch.dtype, stored: Tensor | None = None) -> Tensor:
+        assert stored is None, "programs are for the CPU"
         coming = self._arriving.pop(slot, None)
         if coming is not None and coming[:2] != (leaf, tile):
             wait([coming.begun])
@@ -96,9 +97,9 @@ class Staged(Bench):
             held = self._tiles[slot] = torch.empty(size, dtype=dtype, device=self._device.place)
         flat, other = held[:size], begun.result()
         if other is None:
-            stored = self._spec(leaf).dtype
+            kind = self._spec(leaf).dtype
             self._device.follow(berth.copied)
-            other = berth.there[: entries * stored.itemsize].view(stored)
+            other = berth.there[: entries * kind.itemsize].view(kind)
         flat[:entries].copy_(other)
         flat[entries:].zero_()
         berth.free = self._device.mark()

@@ -53,12 +53,9 @@ class Bench:
                 return self._whole(leaf, output.compute)
             held = self._held.get(leaf)
             if held is None or held[0] != tile:
-                flat = self._wide(slots[leaf], padded(tile), output.compute)
-                if key is None:
-                    self._fill(flat, leaf, tile)
-                else:
-                    flat.copy_(stored(slots[leaf], tile)[: len(flat)])
-                held = self._held[leaf] = tile, flat.view(tile.grid.view)
+                slot = slots[leaf]
+                lent = None if key is None else stored(slot, tile)
+                held = self._held[leaf] = tile, self._load(leaf, tile, slot, output.compute, lent)
             return held[1]
 
         if key is None:
@@ -184,11 +181,11 @@ class Bench:
     def _sick(self, output: Output) -> list[Leaf]:
         """Inputs of a tensor that are not finite."""
         tiles = list(self.tiles(output, range(len(output.grid.chunks()))))
-
-        def healthy(leaf: Leaf, tile: Tile) -> bool:
-            return bool(torch.isfinite(self._fill(self._wide(0, padded(tile), output.compute), leaf, tile)).all())
-
-        return [leaf for leaf in output.leaves if not all(healthy(leaf, tile) for tile in tiles)]
+        return [
+            leaf
+            for leaf in output.leaves
+            if not all(bool(torch.isfinite(self._load(leaf, tile, 0, output.compute)).all()) for tile in tiles)
+        ]
 
     def _store(self, output: Output, slot: int, tile: Tile) -> Tensor:
         """A leaf's entries as stored, in a buffer of the programs' length; zeros follow them."""
@@ -215,22 +212,25 @@ class Bench:
     def _whole(self, leaf: Leaf, dtype: torch.dtype) -> Tensor:
         return self.plan.checkpoints[leaf.checkpoint].read(leaf.name).to(dtype)
 
-    def _wide(self, slot: int, size: int, dtype: torch.dtype) -> Tensor:
-        """A leaf's buffer in the compute dtype."""
+    def _load(self, leaf: Leaf, tile: Tile, slot: int, dtype: torch.dtype, stored: Tensor | None = None) -> Tensor:
+        """A leaf's entries in the compute dtype, in the tile's shape, and zeros behind them.
+
+        stored: as `_store` gives them, if they were read.
+        """
+        size = padded(tile)
         held = self._tiles.get(slot)
         if held is None or held.dtype != dtype or held.numel() < size:
             held = self._tiles[slot] = torch.empty(max(size, self.room.tile), dtype=dtype)
-        return held[:size]
-
-    def _fill(self, flat: Tensor, leaf: Leaf, tile: Tile) -> Tensor:
-        """Read a leaf's entries of a tile; zeros follow them."""
+        flat = held[:size]
+        if stored is not None:
+            return flat.copy_(stored[:size]).view(tile.grid.view)
         source = self.plan.checkpoints[leaf.checkpoint]
         raw, at = self._raw_for((tile.stop - tile.start) * source.spec(leaf.name).dtype.itemsize), 0
         for start, stop in tile.pieces or ((tile.start, tile.stop),):
             flat[at : at + stop - start].copy_(source.read(leaf.name, (start, stop), raw))
             at += stop - start
         flat[at:].zero_()
-        return flat
+        return flat.view(tile.grid.view)
 
 
 def finite(values: Tensor) -> bool:

