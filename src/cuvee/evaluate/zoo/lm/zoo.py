@@ -53,7 +53,7 @@ def lm_zoo() -> Zoo:
             "held_out": [domain.name for domain in DOMAINS if domain.held_out],
             "experts": TRAINED,
         },
-        exploratory="merges of it are not measured yet",
+        exploratory="averages are no better than the base: its experts share too little",
     )
 
 
