@@ -3,8 +3,8 @@
 A singular value counts as zero when it is not above max(m, n) 2^-23 times the largest: in what float32 models differ
 by, the directions below are rounding noise. Sums are done in float64, and nothing is approximate.
 
-The shape alone decides the way: small matrices by an SVD, others by the eigenvectors of the Gram matrix of their
-shorter side, which in float64 tells all that is above the cut and takes less time than a float32 SVD
+The shape alone decides the way: small and nearly square matrices by an SVD, others by the eigenvectors of the Gram
+matrix of their shorter side, which in float64 tells all that is above the cut and takes less time than a float32 SVD
 (`benches/spectral.py`). They are read in blocks, so that no float64 copy of the whole is held.
 
 Matrices that are not finite give NaN. Slopes are right away from equal singular values; those of `flat` and
@@ -23,9 +23,6 @@ from torch.nn.functional import pad
 
 BLOCK = 1 << 20
 """Entries of a matrix that are widened to float64 at once."""
-
-SQUARE = 768
-"""Sides up to which square matrices are decomposed by an SVD in their own dtype, which is faster there."""
 
 STRIPS = 4
 """Parts that the rows of a Gram matrix are made in: what is above the diagonal need not be reckoned. Of matrices that
@@ -62,7 +59,7 @@ def cut(rows: int, columns: int) -> float:
 
 def by_gram(rows: int, columns: int) -> bool:
     """Whether a wide matrix is decomposed by its Gram matrix, and not by an SVD."""
-    return rows > SMALL and (columns > 1.25 * rows or rows > SQUARE)
+    return rows > SMALL and columns > 1.25 * rows
 
 
 def triplets(matrix: Tensor, *, most: int | None = None, floor: Tensor | float = 0.0) -> Triplets:
