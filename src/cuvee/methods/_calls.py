@@ -76,7 +76,8 @@ class Call:
 
     def grain(self) -> str:
         """The largest piece that a tile must hold whole."""
-        return "row" if self.coupling() == "element" and self.within_rows() else self.coupling()
+        own = self.coupling()
+        return "row" if own == "element" and self.within_rows() else own
 
     def coupling(self) -> str:
         """The grain of the method's own arithmetic, its statistics aside."""
@@ -85,7 +86,7 @@ class Call:
 
     def needed(self) -> list[str]:
         """Statistics that need passes over the data."""
-        return [s for s in self.method.active(self.facts) if s not in self.within_rows()]
+        return [s for s in self.method.active(self.facts) if self.method.scope(s, self.params) != "row"]
 
     def within_rows(self) -> list[str]:
         """Statistics that are computed inside a tile."""
@@ -304,7 +305,7 @@ class Frame:
         call = self.call
         if name not in call.method.active(call.facts):
             return None
-        if name in call.within_rows():
+        if call.method.scope(name, call.params) == "row":
             return self.evaluator.within_rows(self, name)
         return self.evaluator.bound(call, name, self.tile, lambda: self.ask(call.method.stats[name].of))
 

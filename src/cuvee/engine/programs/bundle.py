@@ -118,11 +118,11 @@ class Kept:
 
     def __init__(self, room: int) -> None:
         self._room = room
-        self._held: dict[tuple[Spec, int], Any] = {}
+        self._held: dict[tuple[Spec, Tile], Any] = {}
 
     def get(self, spec: Spec, tile: Tile, make: Callable[[], Any]) -> Any:
         """What is held, or else what is made, and held if it fits."""
-        key = spec, tile.start
+        key = spec, tile
         if key not in self._held:
             value = make()
             size = sum(each.nbytes for each in tensors(value))
@@ -134,7 +134,7 @@ class Kept:
 
     def take(self, spec: Spec, tile: Tile, make: Callable[[], Any]) -> Any:
         """As `get`, for the last time."""
-        key = spec, tile.start
+        key = spec, tile
         return self._held.pop(key) if key in self._held else make()
 
 
