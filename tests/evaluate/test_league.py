@@ -115,22 +115,24 @@ def test_a_league_that_was_stopped_gives_the_same_table(
     whole = played(arena, tmp_path / "one", *names, store=tmp_path / "first")
     from cuvee.evaluate.league import turn
 
-    cost_of, calls = turn._merge_cost, []
+    merged, calls = turn._merged, []
 
     def stops(recipe: Any) -> Any:
-        calls.append(recipe)
-        if len(calls) == 2:
+        calls.append(recipe.merge_method)
+        if len(calls) == 3:
             raise KeyboardInterrupt
-        return cost_of(recipe)
+        return merged(recipe)
 
-    monkeypatch.setattr(turn, "_merge_cost", stops)
+    monkeypatch.setattr(turn, "_merged", stops)
     with pytest.raises(KeyboardInterrupt):
         played(arena, tmp_path / "two", *names, store=tmp_path / "second")
+    assert calls == ["linear", "task_arithmetic", "task_arithmetic"]
     again = played(arena, tmp_path / "two", *names, store=tmp_path / "second")
-    assert len(calls) == 4  # what was finished is not merged again
+    assert calls.count("linear") == 1  # what was finished is not merged again
     assert _without_costs(again) == _without_costs(whole)
+    made = len(calls)
     finished = played(arena, tmp_path / "two", *names, store=tmp_path / "second")
-    assert len(calls) == 4
+    assert len(calls) == made
     assert finished == again == json.loads((tmp_path / "two" / "league.json").read_text())
 
 

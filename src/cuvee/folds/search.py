@@ -211,11 +211,14 @@ class Spread:
         self._add(other.kinds, other.counts)
 
     def _add(self, kinds: np.ndarray, counts: np.ndarray) -> None:
-        self.kinds, where = np.unique(np.concatenate([self.kinds, kinds]), return_inverse=True)
-        self.counts = np.bincount(where, np.concatenate([self.counts, counts]), len(self.kinds)).astype(np.int64)
+        at = np.searchsorted(self.kinds, kinds)
+        known = np.append(self.kinds, _BELOW)[at] == kinds
+        self.counts[at[known]] += counts[known]
+        self.kinds = np.insert(self.kinds, at[~known], kinds[~known])
+        self.counts = np.insert(self.counts, at[~known], counts[~known])
 
 
-_BEYOND = np.iinfo(np.int64).max
+_BELOW, _BEYOND = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 
 
 def anywhere(stream: int, rank: int, dtype: torch.dtype) -> Search:

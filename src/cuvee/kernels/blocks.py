@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from cuvee.kernels.select import row_order, row_rank
+from cuvee.kernels.select import row_rank
 
 
 def take_turns(vectors: tuple[Tensor, ...], count: int, length: int) -> tuple[Tensor, ...]:
@@ -42,7 +42,6 @@ def _blocks(values: Tensor, length: int) -> Tensor:
 
 def _free_first(magnitudes: Tensor, free: Tensor, chosen: Tensor) -> Tensor:
     """True for so many of each block: the largest of those that are free, then the largest of the others."""
-    order = row_order(magnitudes)
-    order = order.gather(-1, row_order(free.gather(-1, order)))
-    rank = torch.empty_like(order).scatter_(-1, order, torch.arange(order.shape[-1]).expand_as(order))
-    return rank < chosen
+    keys = magnitudes.view(torch.int64 if magnitudes.dtype == torch.float64 else torch.int32)  # they sort as values do
+    keys = torch.where(free > 0, keys, keys + torch.iinfo(keys.dtype).min)
+    return row_rank(keys) >= magnitudes.shape[-1] - chosen

@@ -67,9 +67,9 @@ def row_order(values: Tensor) -> Tensor:
 
 
 def row_rank(values: Tensor) -> Tensor:
-    """Ascending rank of each non-negative entry in its row, from 0; among equal values the later ranks lower.
+    """Ascending rank of each entry in its row, from 0; among equal values the later ranks lower.
 
-    (..., n), int64.
+    values: (..., n), floats that are not negative, or integers. Returns int64, same shape.
     """
     return _by_rank(values, torch.arange(values.shape[-1], device=values.device))
 
@@ -86,9 +86,9 @@ def relative_rank(values: Tensor) -> Tensor:
 def _by_rank(values: Tensor, marks: Tensor) -> Tensor:
     """For each entry, what marks (n,) have at its rank in its row.
 
-    Float32 is sorted as integers that hold value and place, for which numpy has vector code.
+    Values of 32 bits are sorted as integers that hold value and place, for which numpy has vector code.
     """
-    if values.dtype == torch.float32 and values.device.type == "cpu":
+    if values.itemsize == 4 and values.device.type == "cpu":
         falling = ~values.detach().contiguous().view(torch.int32)  # bits sort as the values do
         packed = np.left_shift(falling.numpy(), 32, dtype=np.int64)
         packed |= np.arange(values.shape[-1])

@@ -33,7 +33,7 @@ class Entry:
     method: str
     seed: int
     trials: Sequence[Trial]
-    cost: Cost  # of one merge by the chosen settings, without writing it
+    cost: Cost  # of one merge by the defaults, without writing it
 
     @property
     def chosen(self) -> Trial:

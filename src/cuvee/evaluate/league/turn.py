@@ -12,6 +12,7 @@ from statistics import fmean
 
 from cuvee.core import CuveeError
 from cuvee.evaluate.league.arena import Arena
+from cuvee.evaluate.league.held import Held
 from cuvee.evaluate.league.standings import Entry
 from cuvee.evaluate.league.tuning import Settings, Trial, coordinates, tune
 from cuvee.evaluate.metrics import normalised
@@ -88,25 +89,27 @@ class Turn:
     def play(self, report: Callable[[int], None]) -> None:
         """Tune, then score on test; `report` hears the number of evaluations so far."""
         refusals: list[str] = []
-        evaluations = 0
+        costs: list[Cost] = []
+        best: tuple[float, Held] | None = None
 
         def evaluate(settings: Settings) -> float | None:
-            nonlocal evaluations
+            nonlocal best
             try:
-                found = self._validate(self._recipe(settings))
+                merged, cost = _merged(self._recipe(settings))
+                found = self._validate(merged)
             except CuveeError as error:
                 refusals.append(str(error))
                 return None
-            evaluations += 1
-            report(evaluations)
+            costs.append(cost)
+            if best is None or found > best[0]:
+                best = found, merged
+            report(len(costs))
             return found
 
         trials = tune(coordinates(self.method), self.rules.budget, evaluate)
-        if trials:
-            entry = Entry(self.method.name, self.seed, trials, Cost())
-            recipe = self.recipe(entry)
-            told = {"trials": [each._asdict() for each in trials], "cost": asdict(_merge_cost(recipe))}
-            self.rules.test({self.method.name: recipe}, [*self.arena.tasks, *self.arena.held_out])
+        if best:
+            told = {"trials": [each._asdict() for each in trials], "cost": asdict(costs[0])}
+            self.rules.test({self.method.name: best[1]}, [*self.arena.tasks, *self.arena.held_out])
         else:
             told = {"refusal": refusals[0]}
         self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -116,10 +119,10 @@ class Turn:
     def _recipe(self, settings: Settings) -> Recipe:
         return self.arena.recipe(self.method, self.seed, settings)
 
-    def _validate(self, recipe: Recipe) -> float:
+    def _validate(self, merged: Held) -> float:
         """The mean over tasks of the share of the expert's score."""
         name = self.method.name
-        found = self.rules.validate({name: recipe}, self.arena.tasks).tasks
+        found = self.rules.validate({name: merged}, self.arena.tasks).tasks
         shares = normalised(
             [task.score(name) for task in found],
             [self.bests[task.name] for task in found],
@@ -128,11 +131,9 @@ class Turn:
         return fmean(shares.tolist())
 
 
-def _merge_cost(recipe: Recipe) -> Cost:
-    """Of the merge alone: every tensor is computed in this process, and none is written."""
+def _merged(recipe: Recipe) -> tuple[Held, Cost]:
+    """The merge, and what it took: every tensor is computed in this process, and none is written."""
     began, cpu = time.perf_counter(), time.process_time()
     forget_peak()
-    merged = opened(recipe)
-    for name in merged.names():
-        merged.read(name)
-    return Cost(0, time.perf_counter() - began, time.process_time() - cpu, peak(), Model(merged).nbytes)
+    merged = Held(opened(recipe))
+    return merged, Cost(0, time.perf_counter() - began, time.process_time() - cpu, peak(), Model(merged).nbytes)
