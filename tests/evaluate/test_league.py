@@ -115,20 +115,21 @@ def test_a_league_that_was_stopped_gives_the_same_table(
     whole = played(arena, tmp_path / "one", *names, store=tmp_path / "first")
     from cuvee.evaluate.league import turn
 
-    merged, calls = turn._merged, []
+    merged, calls, stop = turn._merged, [], ["task_arithmetic"]
 
-    def stops(recipe: Any) -> Any:
-        calls.append(recipe.merge_method)
-        if len(calls) == 3:
+    def counted(recipe: Any) -> Any:
+        if recipe.merge_method in stop:
             raise KeyboardInterrupt
+        calls.append(recipe.merge_method)
         return merged(recipe)
 
-    monkeypatch.setattr(turn, "_merged", stops)
+    monkeypatch.setattr(turn, "_merged", counted)
     with pytest.raises(KeyboardInterrupt):
         played(arena, tmp_path / "two", *names, store=tmp_path / "second")
-    assert calls == ["linear", "task_arithmetic", "task_arithmetic"]
+    before = calls.count("ties")
+    stop.clear()
     again = played(arena, tmp_path / "two", *names, store=tmp_path / "second")
-    assert calls.count("linear") == 1  # what was finished is not merged again
+    assert calls.count("ties") == before > 0  # what was finished is not merged again
     assert _without_costs(again) == _without_costs(whole)
     made = len(calls)
     finished = played(arena, tmp_path / "two", *names, store=tmp_path / "second")

@@ -129,9 +129,9 @@ def test_heads_are_unit_directions_that_add_to_nothing(stripes: Path) -> None:
 
 
 def test_the_seed_decides_every_bit_of_an_expert(base: Path, stripes: Path) -> None:
-    made = {}
+    made, training = {}, Training(rate=1e-3, steps=2, warmup=1, batch=4)
     for name, seed in {"first": 0, "again": 0, "other": 1}.items():
-        make(stripes, Part(name, train, (base, stripes, seed, Training(1e-3, 2, 4)), 2), lambda done: None)
+        make(stripes, Part(name, train, (base, stripes, seed, training), 2), lambda done: None)
         made[name] = hashlib.sha256((stripes / name / "model.safetensors").read_bytes()).hexdigest()
     assert made["first"] == made["again"] != made["other"]
     trained, before = load_file(stripes / "first" / "model.safetensors"), load_file(base / "model.safetensors")

@@ -46,7 +46,6 @@ class _Trial:
         self.raw = [torch.randn(self.length, generator=generator).mul_(0.02).to(dtype) for dtype in order.dtypes]
         self.slots = {leaf: slot for slot, leaf in enumerate(self.output.leaves)}
         self.evaluator = Evaluator(self.output.order, self.output.compute, self._read, {})
-        self.whole = torch.tensor(float(self.length))
         self.programs: list[dict[str, Any]] = []
 
     def run(self) -> None:
@@ -66,10 +65,10 @@ class _Trial:
         if any(all(known[key] == about[key] for key in about) for known in self.programs if "step" in known):
             return
 
-        def reduce(asking: Asking, valid: Tensor) -> list[Any]:
+        def reduce(asking: Asking) -> list[Any]:
             frame = Frame(asking, step.call, self.tile)
             found = []
-            inside = torch.arange(self.length, dtype=torch.float32) < valid
+            inside = torch.arange(self.length, dtype=torch.float32) < asking.entries()
             for name, fold, manner in zip(names, folds, manners, strict=True):
                 assert fold.idle is not None
                 value = frame.once(fold.of)
@@ -83,13 +82,13 @@ class _Trial:
             self._make(about, reduce)
 
     def _write(self) -> None:
-        def write(asking: Asking, valid: Tensor) -> list[Tensor]:
+        def write(asking: Asking) -> list[Tensor]:
             return [asking.value(self.output.expression, self.tile).to(self.output.spec.dtype)]
 
         self._make({"write": True}, write)
 
     def _make(self, about: dict[str, Any], function: Any) -> None:
-        """Compile function(asking, valid) and note what it takes and gives."""
+        """Compile function(asking) and note what it takes and gives."""
         held: dict[Spec, Any] = {}
 
         def record(spec: Spec) -> Any:
@@ -97,14 +96,14 @@ class _Trial:
                 held[spec] = value_of(spec, self.evaluator, self.output, self.later)
             return held[spec]
 
-        result = function(Asking(self.output, self.evaluator, self._read, record), self.whole)
+        result = function(Asking(self.output, self.evaluator, self._read, record))
         tiled = {spec: value for spec, value in held.items() if spec[0] in TILED}
         fixed = {spec: value for spec, value in held.items() if spec[0] not in TILED}
-        large = [*self.raw, self.whole, *tensors(list(tiled.values()))]
+        large = [*self.raw, *tensors(list(tiled.values()))]
         small = [each.clone() for each in tensors(list(fixed.values()))]  # equal numbers may share a tensor here
 
         def traced(*given: Tensor) -> list[Tensor]:
-            raw, valid, rest = given[: len(self.raw)], given[len(self.raw)], iter(given[len(self.raw) + 1 :])
+            raw, rest = given[: len(self.raw)], iter(given[len(self.raw) :])
             known = {spec: rebuilt(value, rest) for spec, value in (*tiled.items(), *fixed.items())}
             wide: dict[int, Tensor] = {}
 
@@ -114,7 +113,7 @@ class _Trial:
                     wide[slot] = raw[slot].to(self.output.compute)
                 return wide[slot]
 
-            return list(tensors(function(Asking(self.output, self.evaluator, read, known.__getitem__), valid)))
+            return list(tensors(function(Asking(self.output, self.evaluator, read, known.__getitem__))))
 
         parts = trace(traced, large, small)
         file = f"{len(self.programs)}.pt2"

@@ -218,7 +218,7 @@ class Compiled(Evaluator):
 
     def _large(self, program: Program, tile: Tile, held: Callable[..., Any]) -> list[Tensor]:
         leaves = len(self._output.leaves)
-        late = [torch.tensor(float(tile.stop - tile.start))]
+        late: list[Tensor] = []
         for spec in program.tiled:
             make = partial(value_of, spec, self, self._output, tile)
             late += tensors(held(spec, tile, make) if spec[0] == "rows" else make())

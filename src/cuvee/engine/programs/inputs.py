@@ -17,10 +17,10 @@ from cuvee.plan.plan import Output
 
 Spec = tuple[Any, ...]
 """Names a value: ("number", call, argument), ("statistic", call, name), ("needle", call, name), ("size", call),
-("bits", call, position, purpose), ("first",), ("rows", call, name). A call is named by its place in `Output.calls`.
-All are small but the last, a statistic of row scope."""
+("bits", call, position, purpose), ("first",), ("entries",), ("rows", call, name). A call is named by its place in
+`Output.calls`. All are small but the last, a statistic of row scope."""
 
-TILED = ("first", "rows")
+TILED = ("first", "entries", "rows")
 """Kinds of values that differ from tile to tile."""
 
 
@@ -33,6 +33,8 @@ def value_of(spec: Spec, evaluator: Evaluator, output: Output, tile: Tile) -> An
     kind, *rest = spec
     if kind == "first":
         return bits.counters(0, tile.start)[0]
+    if kind == "entries":
+        return torch.tensor(float(tile.stop - tile.start))
     call = output.calls[rest[0]]
     if kind == "number":
         return Evaluator.numbers(evaluator, call)[rest[1]]
@@ -83,6 +85,11 @@ class Asking(Evaluator):
 
     def needles(self, step: Step, name: str) -> tuple[Tensor, ...]:
         found: tuple[Tensor, ...] = self._give(("needle", self._places[id(step.call)], name))
+        return found
+
+    def entries(self) -> Tensor:
+        """Of the tile at hand: what follows them in the programs' buffers is filling. 0-d float32."""
+        found: Tensor = self._give(("entries",))
         return found
 
     def random(self, call: Call, tile: Tile, position: int, purpose: str = "keep") -> Tensor:

@@ -18,6 +18,7 @@ from cuvee.evaluate.league.arena import Arena, misfit
 from cuvee.evaluate.league.chart import chart
 from cuvee.evaluate.league.standings import BASE, EXPERT, REFERENCE, Entry, standings
 from cuvee.evaluate.league.table import markdown
+from cuvee.evaluate.league.tuning import coordinates
 from cuvee.evaluate.league.turn import Rules, Turn
 from cuvee.evaluate.models import transformers
 from cuvee.evaluate.scores import ScoredTask
@@ -68,7 +69,8 @@ def league(
                     left_out[method.name] = why
                 else:
                     turns.append(turn)
-        run({str(turn): Job(turn.play, (), budget + 1) for turn in turns if turn.outcome() is None})
+        longest_first = sorted(turns, key=lambda turn: len(coordinates(turn.method)), reverse=True)
+        run({str(turn): Job(turn.play, (), budget + 1) for turn in longest_first if turn.outcome() is None})
     outcomes = {turn: turn.outcome() for turn in turns}
     left_out |= {turn.method.name: found for turn, found in outcomes.items() if isinstance(found, str)}
     entered = {

@@ -23,17 +23,20 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of the pictures that the base was trained on, by channel."""
 SCALE = 20.0
 """Logits are this times the cosine."""
-SHOTS = 5
-"""Pictures of each class that the head is made from."""
 
 
 @dataclass(frozen=True)
 class Training:
     """How an expert is trained."""
 
-    rate: float  # at the first step, falling linearly to zero
+    rate: float  # the highest
     steps: int
+    warmup: int  # steps
     batch: int = 32
+
+    def at(self, step: int) -> float:
+        """The learning rate of a step, from 0, as a share of the highest."""
+        return min((step + 1) / self.warmup, (self.steps - step) / (self.steps - self.warmup))
 
 
 def prepared(pictures: Sequence[np.ndarray[Any, Any]]) -> Tensor:
@@ -60,14 +63,14 @@ def renormalise(network: EfficientNetLite, batches: Iterable[Tensor]) -> None:
         layer.momentum = momentum
 
 
-def class_directions(base: Path, shots: Sequence[Sequence[np.ndarray[Any, Any]]]) -> Tensor:
+def class_directions(base: Path, shown: Sequence[Sequence[np.ndarray[Any, Any]]]) -> Tensor:
     """The head that the network in `base` gives classes by pictures of each: unit rows, float32 (classes, width).
 
     A row is the mean of the pictures' features, less the mean of the rows, which all features have in common.
     """
     network = EfficientNetLite.from_pretrained(base).eval()  # type: ignore[no-untyped-call]
     with torch.inference_mode():
-        means = torch.stack([network(prepared(pictures)).pooler_output.mean(0) for pictures in shots])
+        means = torch.stack([network(prepared(pictures)).pooler_output.mean(0) for pictures in shown])
         return normalize(means - means.mean(0), dim=-1)
 
 
@@ -85,7 +88,7 @@ def train(
     head, labels = load_file(task / "head.safetensors")["head"], list(read_task(task)["classes"])
     answers = torch.tensor([labels.index(name) for name in names])
     optimizer = torch.optim.AdamW(network.parameters(), lr=training.rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / training.steps)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, training.at)
     order = batches(len(answers), training.batch, torch.Generator().manual_seed(seed))
     losses = []
     for step in range(1, training.steps + 1):
