@@ -35,8 +35,8 @@ class Bench:
         self._held: dict[Leaf, tuple[Tile, Tensor]] = {}
         self._stored: dict[int, Tile] = {}  # slot -> the tile that its buffer holds
         self._buffers: dict[tuple[int, torch.dtype, int], tuple[bytearray, Tensor]] = {}
-        self._keys: dict[int, str | None] = {}
-        self._kept: dict[int, Kept] = {}  # of the tensor that was last settled
+        self._keys: dict[str, str | None] = {}  # by output: side tensors share their tensor's order
+        self._kept: dict[str, Kept] = {}  # of the output that was last settled
 
     def evaluator(self, output: Output, statistics: Statistics) -> Evaluator:
         self._held.clear()
@@ -60,15 +60,15 @@ class Bench:
 
         if key is None:
             return self._evaluating(output, read, statistics)
-        return Compiled(output, read, stored, statistics, load(key), self._kept.get(output.order) or Kept(0))
+        return Compiled(output, read, stored, statistics, load(key), self._kept.get(output.name) or Kept(0))
 
     def _key(self, output: Output) -> str | None:
         """The bundle of the output's programs, if it has one."""
         if not self.plan.compiled:
             return None
-        if output.order not in self._keys:
-            self._keys[output.order] = key_of(self.plan, output, self.room)
-        return self._keys[output.order]
+        if output.name not in self._keys:
+            self._keys[output.name] = key_of(self.plan, output, self.room)
+        return self._keys[output.name]
 
     def _entries(self, output: Output) -> int:
         """Of a tile, about."""
@@ -93,7 +93,7 @@ class Bench:
 
     def settle(self, output: Output, statistics: Statistics, before: int) -> None:
         """Run the tensor's own steps before step `before`, all passes of each, here and now."""
-        self._kept = {output.order: Kept(self.room.keeps(output))}
+        self._kept = {output.name: Kept(self.room.keeps(output))}
         evaluator = self.evaluator(output, statistics)
         chunks = range(len(output.grid.chunks()))
         for step in output.steps[:before]:
