@@ -130,6 +130,7 @@ def test_a_league_that_was_stopped_gives_the_same_table(
     stop.clear()
     again = played(arena, tmp_path / "two", *names, store=tmp_path / "second")
     assert calls.count("ties") == before > 0  # what was finished is not merged again
+    assert calls.count("linear") == 1  # it has nothing to tune: validation, test and cost share a merge
     assert _without_costs(again) == _without_costs(whole)
     made = len(calls)
     finished = played(arena, tmp_path / "two", *names, store=tmp_path / "second")
