@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 import cuvee
-from cuvee import CuveeError, methods
-from cuvee.engine import local, output
+from cuvee import CuveeError, api, methods
+from cuvee.engine import devices, local, output, staged
+from cuvee.engine.devices import Device
 from cuvee.plan import Plan
 from cuvee.plan.memory import Room
 
@@ -145,6 +146,14 @@ def all_spawn(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def recipe(folders: list[Path], recipe_for: Callable[..., Any]) -> dict[str, Any]:
     return dict(recipe_for("ties", folders[0], folders[1:]))
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU in the part of a GPU."""
+    monkeypatch.setattr(devices, "check_device", lambda name: None)
+    monkeypatch.setattr(api, "memory_of", lambda name, workers: None if name == "cpu" else 1 << 30)
+    monkeypatch.setattr(staged, "device_of", lambda name: Device(torch.device("cpu")))
 
 
 @pytest.fixture(scope="session")

@@ -31,14 +31,6 @@ def folders(tmp_path: Path, write_model: Callable[..., Path]) -> list[Path]:
     ]
 
 
-@pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The CPU in the part of a GPU."""
-    monkeypatch.setattr(devices, "check_device", lambda name: None)
-    monkeypatch.setattr(api, "memory_of", lambda name, workers: None if name == "cpu" else 1 << 30)
-    monkeypatch.setattr(staged, "device_of", lambda name: Device(torch.device("cpu")))
-
-
 MISSING = {
     "gpu": (True, 1, "--device gpu: there is no such device"),
     "cuda:x": (True, 1, "--device cuda:x: there is no such device"),
