@@ -52,4 +52,5 @@ def test_a_large_tensor_is_never_held(kind: str, folders: dict[str, Any]) -> Non
             [sys.executable, "-c", SCRIPT, str(folder), kind], capture_output=True, text=True, timeout=200, check=True
         )
         peaks[size] = int(done.stdout) << 10
-    assert peaks["large"] - peaks["small"] < LARGE - 24 * MIB
+    # What one process or the other leaves on its heap differs by 28 to 76 MiB; a tensor that is held adds 94 to that.
+    assert peaks["large"] - peaks["small"] < LARGE
