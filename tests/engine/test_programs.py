@@ -64,7 +64,7 @@ def recipe(name: str, root: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("name", RECIPES)
 def test_compiled_and_plain_tiles_agree(name: str, root: Path, tmp_path: Path) -> None:
     given = recipe(name, root)
-    assert set(reasons(given)) == {""}
+    assert reasons(given) == [""] * (2 if name == "magmax" else 1)  # its state has programs of its own
     agree(given, tmp_path, exact=name in EXACT)
     manifest = json.loads((tmp_path / "always" / "cuvee.json").read_text())
     assert manifest["compiled"]
