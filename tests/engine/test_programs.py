@@ -18,7 +18,7 @@ from cuvee.core import Grid
 from cuvee.engine.programs import prepare
 from cuvee.engine.programs.bundle import folder_of
 from cuvee.engine.verify import verify
-from cuvee.folds import Tile, ranks
+from cuvee.folds import Tile, TopK, ranks, search, topk
 from cuvee.kernels import bits
 from cuvee.kernels.select import relative_rank
 from cuvee.plan.memory import Room, default_memory
@@ -33,11 +33,13 @@ RECIPES: dict[str, dict[str, Any]] = {
     "dare_ties": {"merge_method": "dare_ties", "parameters": {"density": 0.4}},
     "della": {"merge_method": "della", "parameters": {"density": 0.4, "epsilon": 0.2}},
     "slerp": {"merge_method": "slerp", "parameters": {"t": 0.3}},
+    "breadcrumbs": {"merge_method": "breadcrumbs", "parameters": {"density": 0.4, "gamma": 0.02}},
     "magmax": {"merge_method": "magmax"},
     "emr": {"merge_method": "emr"},
     "nested": {"merge_method": "task_arithmetic", "parameters": {"weight": 0.4}, "polish": [{"norm_rescale": {}}]},
 }
-EXACT = ("ties", "magmax", "emr")
+MODEL = "model.safetensors"
+EXACT = ("ties", "breadcrumbs", "magmax", "emr")
 """Without sums of rounded numbers: compiled and plain are one to the bit."""
 
 
@@ -119,6 +121,30 @@ def test_a_program_made_for_equal_numbers_takes_others(root: Path, tmp_path: Pat
         outs = [cuvee.merge(given, tmp_path / f"{weights[1]}{mode}", compile=mode) for mode in ("never", "always")]
         plain, compiled = (load_file(out / "model.safetensors") for out in outs)
         assert all(torch.equal(plain[name], compiled[name]) for name in SHAPES)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", ["ties", "breadcrumbs"])
+def test_the_pass_that_counts_ties_is_compiled_too(
+    name: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large tensors of bfloat16 need it: more of their entries equal a threshold than can be listed."""
+    plain: list[str] = []
+    reduce = TopK.reduce
+
+    def told(fold: TopK, value: Any, tile: Tile, manner: str, needles: tuple[torch.Tensor, ...]) -> Any:
+        plain.append(manner)
+        return reduce(fold, value, tile, manner, needles)
+
+    monkeypatch.setattr(TopK, "reduce", told)
+    monkeypatch.setattr(search, "LISTED", 1000)
+    outs, counted = [], []
+    for mode in ("never", "always"):
+        plain.clear()
+        outs.append(load_file(cuvee.merge(recipe(name, root), tmp_path / mode, workers=1, compile=mode) / MODEL))
+        counted.append(topk.TIES in plain)
+    assert counted == [True, False]
+    assert all(torch.equal(outs[0][name], outs[1][name]) for name in SHAPES)
 
 
 @pytest.mark.timeout(900)

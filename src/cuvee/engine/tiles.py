@@ -44,9 +44,10 @@ class Bench:
         slots = {leaf: slot for slot, leaf in enumerate(output.leaves)}
 
         key = self._key(output)
+        buffers = [] if key is None else [self._buffer(output, slot) for slot in slots.values()]
 
         def stored(slot: int, tile: Tile) -> Tensor:
-            return self._store(output, slot, tile)
+            return self._store(output, slot, tile, *buffers[slot])
 
         def read(leaf: Leaf, tile: Tile | None) -> Tensor:
             if tile is None:
@@ -187,27 +188,31 @@ class Bench:
             if not all(bool(torch.isfinite(self._load(leaf, tile, 0, output.compute)).all()) for tile in tiles)
         ]
 
-    def _store(self, output: Output, slot: int, tile: Tile) -> Tensor:
-        """A leaf's entries as stored, in a buffer of the programs' length; zeros follow them."""
-        leaf = output.leaves[slot]
+    def _store(self, output: Output, slot: int, tile: Tile, raw: bytearray, values: Tensor) -> Tensor:
+        """A leaf's entries as stored, in the slot's buffer; zeros follow them."""
+        if self._stored.get(slot) == tile:
+            return values
+        self._stored[slot] = tile
+        leaf, at = output.leaves[slot], 0
         source = self.plan.checkpoints[leaf.checkpoint]
-        dtype = source.spec(leaf.name).dtype
-        key = slot, dtype, program_length(output)
-        if key not in self._buffers:
-            raw = bytearray(program_length(output) * dtype.itemsize)
-            self._buffers[key] = raw, torch.frombuffer(raw, dtype=dtype)
-        raw, values = self._buffers[key]
-        if self._stored.get(slot) != tile:
-            self._stored[slot] = tile
-            at = 0
-            for start, stop in tile.pieces or ((tile.start, tile.stop),):
-                lent = self._raw_for(len(raw)) if tile.pieces else raw
-                read = source.read(leaf.name, (start, stop), lent)
-                if read.data_ptr() != values.data_ptr():
-                    values[at : at + stop - start].copy_(read)
-                at += stop - start
+        for start, stop in tile.pieces or ((tile.start, tile.stop),):
+            read = source.read(leaf.name, (start, stop), self._raw_for(len(raw)) if tile.pieces else raw)
+            if read.data_ptr() != values.data_ptr():
+                values[at : at + stop - start].copy_(read)
+            at += stop - start
+        if at < len(values):
             values[at:].zero_()
         return values
+
+    def _buffer(self, output: Output, slot: int) -> tuple[bytearray, Tensor]:
+        """A buffer of the programs' length for a leaf as stored, as bytes and as entries."""
+        leaf, length = output.leaves[slot], program_length(output)
+        dtype = self.plan.checkpoints[leaf.checkpoint].spec(leaf.name).dtype
+        key = slot, dtype, length
+        if key not in self._buffers:
+            raw = bytearray(length * dtype.itemsize)
+            self._buffers[key] = raw, torch.frombuffer(raw, dtype=dtype)
+        return self._buffers[key]
 
     def _whole(self, leaf: Leaf, dtype: torch.dtype) -> Tensor:
         return self.plan.checkpoints[leaf.checkpoint].read(leaf.name).to(dtype)

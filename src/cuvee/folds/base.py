@@ -95,6 +95,10 @@ class Fold(Statistic, ABC):
         """How the next pass reduces tiles, where it may do so in several ways."""
         return ""
 
+    def rare(self, known: Known) -> Known | None:
+        """What is known before a pass that few tensors need, where there is such a pass. known: after the last one."""
+        return None
+
     def needles(self, known: Known) -> tuple[Tensor, ...]:
         """What `reduce` must be told of what is known, as 0-d tensors."""
         return ()

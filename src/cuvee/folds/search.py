@@ -201,7 +201,9 @@ class Spread:
 
     def take(self, found: tuple[Tensor, ...], tile: Tile) -> None:
         """Add what `select.inside` found in a tile. NaN counts as greatest."""
-        digits = select.digits(listed(found, tile)[0])
+        values = found[0].detach().cpu().numpy()[: tile.stop - tile.start]
+        fine = values == values
+        digits = select.digits(values if fine.all() else values[fine])
         first = int(digits.min()) if len(digits) else 0
         counts = np.bincount(digits - first)
         kinds = np.flatnonzero(counts)

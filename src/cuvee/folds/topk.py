@@ -17,6 +17,10 @@ from cuvee.folds.search import Search, anywhere, entry_at
 from cuvee.kernels import select
 
 
+TIES = "ties"
+"""How a pass reduces tiles that counts what equals the thresholds."""
+
+
 @dataclass(frozen=True)
 class _Cut:
     """One stream's threshold. Of the entries equal to it, those before entry `start` of the tensor that is `order`-th
@@ -98,19 +102,21 @@ class TopK(Seeking):
         return Known(_Cuts(tuple(cuts), tuple(waiting), quest.single), done=not waiting)
 
     def manner(self, known: Known) -> str:
-        if isinstance(known.value, Quest):
-            return super().manner(known)
-        return " ".join(["ties", *(str(stream) for stream, _ in known.value.waiting)])
+        return super().manner(known) if isinstance(known.value, Quest) else TIES
+
+    def rare(self, known: Known) -> Known:
+        cuts = known.value
+        return Known(replace(cuts, waiting=tuple((stream, 1) for stream in range(len(cuts.cuts)))), done=False)
 
     def needles(self, known: Known) -> tuple[Tensor, ...]:
         if isinstance(known.value, Quest):
             return super().needles(known)
-        return tuple(known.value.cuts[stream].threshold for stream, _ in known.value.waiting)
+        return tuple(cut.threshold for cut in known.value.cuts)
 
     def reduce(self, value: Any, tile: Tile, manner: str, needles: tuple[Tensor, ...]) -> Any:
-        if not manner.startswith("ties"):
+        if manner != TIES:
             return super().reduce(value, tile, manner, needles)
-        streams = [as_tuple(value)[int(stream)].reshape(-1) for stream in manner.split()[1:]]
+        streams = [each.reshape(-1) for each in as_tuple(value)]
         equal = [torch.where(flat == cut, 1.0, 0.0) for flat, cut in zip(streams, needles, strict=True)]
         return [[each[start:stop].sum() for _, start, stop in tile.blocks()] for each in equal]
 
@@ -118,8 +124,8 @@ class TopK(Seeking):
         if isinstance(known.value, Quest):
             super().take(state, reduced, tile, known)
             return
-        for (stream, _), counts in zip(known.value.waiting, reduced, strict=True):
-            for (_, start, _), ties in zip(tile.blocks(), counts, strict=False):
+        for stream, _ in known.value.waiting:
+            for (_, start, _), ties in zip(tile.blocks(), reduced[stream], strict=False):
                 state.setdefault(stream, {})[tile.order, tile.start + start] = int(ties)
 
     def merge(self, state: Any, other: Any) -> None:
