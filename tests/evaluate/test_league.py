@@ -38,6 +38,12 @@ def hidden(base: Tensor, deltas: Tensors, *, lambda_: Number = param(1.0, "0.3 i
     return base + 30 * (lambda_ - 0.3) * deltas[0]
 
 
+@method(paper="test")
+def twin(base: Tensor, deltas: Tensors, *, lambda_: Number = param(1.0, "as in task arithmetic")) -> Tensor:
+    """Do what task arithmetic does."""
+    return base + lambda_ * sum(deltas[1:], start=deltas[0])
+
+
 @pytest.fixture(scope="module")
 def arena(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_zoo(tmp_path_factory.mktemp("league"))
@@ -89,6 +95,16 @@ def test_test_is_scored_by_the_chosen_settings_alone(arena: Path, tmp_path: Path
         file.stem for file in (tmp_path / "store").glob("text*/*.jsonl") if ids & {x["item"] for x in _read(file)}
     }
     assert len(models) == 2 + len(TASKS)  # the chosen merge, the base, and the experts
+
+
+def test_methods_that_give_the_same_tensors_are_scored_once(arena: Path, tmp_path: Path) -> None:
+    names = ("task_arithmetic", "twin", "linear")
+    told = played(arena, tmp_path / "out", *names, store=tmp_path / "store")
+    assert row(told, "twin")["scores"] == row(told, "task_arithmetic")["scores"]
+    assert row(told, "linear")["scores"] != row(told, "task_arithmetic")["scores"]
+    labels = [line["model"] for file in (tmp_path / "store" / "costs").glob("*.jsonl") for line in _read(file)]
+    assert "twin" not in labels
+    assert {"task_arithmetic", "linear"} < set(labels)
 
 
 def _read(file: Path) -> list[dict[str, Any]]:

@@ -16,7 +16,6 @@ from cuvee.folds.quest import Quest, Seeking, size_of
 from cuvee.folds.search import Search, anywhere, entry_at
 from cuvee.kernels import select
 
-
 TIES = "ties"
 """How a pass reduces tiles that counts what equals the thresholds."""
 

@@ -34,6 +34,7 @@ class Entry:
     seed: int
     trials: Sequence[Trial]
     cost: Cost  # of one merge by the defaults, without writing it
+    identity: dict[str, Any]  # of the merge by the settings that did best: of what came out
 
     @property
     def chosen(self) -> Trial:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
@@ -66,10 +66,11 @@ class Turn:
 
     @cached_property
     def key(self) -> str:
-        """Digest of all that decides the outcome."""
+        """Digest of all that decides the outcome, and of what is kept of it."""
         rules = (self.rules.budget, self.rules.limit, dict(self.bests))
         tasks = [task.fingerprint for task in (*self.arena.tasks, *self.arena.held_out)]
-        return digest(Model(opened(self._recipe({}))).fingerprint, rules, tasks)
+        kept = [field.name for field in fields(Entry)]
+        return digest(Model(opened(self._recipe({}))).fingerprint, rules, tasks, kept)
 
     def outcome(self) -> Entry | str | None:
         """What is kept of this very turn: the entry, or why there is none; None where it is still to be played."""
@@ -80,11 +81,12 @@ class Turn:
             return None
         if "refusal" in told:
             return str(told["refusal"])
-        return Entry(self.method.name, self.seed, [Trial(**each) for each in told["trials"]], Cost(**told["cost"]))
+        trials, cost = [Trial(**each) for each in told["trials"]], Cost(**told["cost"])
+        return Entry(self.method.name, self.seed, trials, cost, told["identity"])
 
-    def recipe(self, entry: Entry) -> Recipe:
-        """The merge by the settings that did best."""
-        return self._recipe(entry.chosen.settings)
+    def merge(self, entry: Entry) -> Held:
+        """The merge by the settings that did best; it is computed if it is read."""
+        return Held(opened(self._recipe(entry.chosen.settings)), entry.identity)
 
     def play(self, report: Callable[[int], None]) -> None:
         """Tune, then score on test; `report` hears the number of evaluations so far."""
@@ -108,7 +110,8 @@ class Turn:
 
         trials = tune(coordinates(self.method), self.rules.budget, evaluate)
         if best:
-            told = {"trials": [each._asdict() for each in trials], "cost": asdict(costs[0])}
+            outcome = {"trials": [each._asdict() for each in trials], "identity": best[1].identity()}
+            told = {**outcome, "cost": asdict(costs[0])}
             self.rules.test({self.method.name: best[1]}, [*self.arena.tasks, *self.arena.held_out])
         else:
             told = {"refusal": refusals[0]}
@@ -136,4 +139,5 @@ def _merged(recipe: Recipe) -> tuple[Held, Cost]:
     began, cpu = time.perf_counter(), time.process_time()
     forget_peak()
     merged = Held(opened(recipe))
+    merged.identity()
     return merged, Cost(0, time.perf_counter() - began, time.process_time() - cpu, peak(), Model(merged).nbytes)
