@@ -38,7 +38,6 @@ RECIPES: dict[str, dict[str, Any]] = {
     "emr": {"merge_method": "emr"},
     "nested": {"merge_method": "task_arithmetic", "parameters": {"weight": 0.4}, "polish": [{"norm_rescale": {}}]},
 }
-MODEL = "model.safetensors"
 EXACT = ("ties", "breadcrumbs", "magmax", "emr")
 """Without sums of rounded numbers: compiled and plain are one to the bit."""
 
@@ -141,7 +140,9 @@ def test_the_pass_that_counts_ties_is_compiled_too(
     outs, counted = [], []
     for mode in ("never", "always"):
         plain.clear()
-        outs.append(load_file(cuvee.merge(recipe(name, root), tmp_path / mode, workers=1, compile=mode) / MODEL))
+        outs.append(
+            load_file(cuvee.merge(recipe(name, root), tmp_path / mode, workers=1, compile=mode) / "model.safetensors")
+        )
         counted.append(topk.TIES in plain)
     assert counted == [True, False]
     assert all(torch.equal(outs[0][name], outs[1][name]) for name in SHAPES)

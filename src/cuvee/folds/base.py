@@ -79,6 +79,9 @@ class Fold(Statistic, ABC):
     anywhere = False
     """Whether `take` may be given tensors of any device; else they are brought to the CPU."""
 
+    rare = False
+    """Whether few tensors need one more pass, which reduces tiles by what is known after the last one."""
+
     def prepare(self, ask: Callable[[Callable[..., Any]], Any], dtype: torch.dtype) -> Known:
         """What is known before the first pass. `ask` calls a function with the arguments that it names."""
         return Known(None, done=False)
@@ -94,10 +97,6 @@ class Fold(Statistic, ABC):
     def manner(self, known: Known) -> str:
         """How the next pass reduces tiles, where it may do so in several ways."""
         return ""
-
-    def rare(self, known: Known) -> Known | None:
-        """What is known before a pass that few tensors need, where there is such a pass. known: after the last one."""
-        return None
 
     def needles(self, known: Known) -> tuple[Tensor, ...]:
         """What `reduce` must be told of what is known, as 0-d tensors."""

@@ -70,6 +70,7 @@ class TopK(Seeking):
     """
 
     placed = True
+    rare = True  # the count of ties
 
     def __init__(
         self, of: Callable[..., Any], *, count: Callable[..., Any], scope: str = "tensor", when: When = None
@@ -102,10 +103,6 @@ class TopK(Seeking):
 
     def manner(self, known: Known) -> str:
         return super().manner(known) if isinstance(known.value, Quest) else TIES
-
-    def rare(self, known: Known) -> Known:
-        cuts = known.value
-        return Known(replace(cuts, waiting=tuple((stream, 1) for stream in range(len(cuts.cuts)))), done=False)
 
     def needles(self, known: Known) -> tuple[Tensor, ...]:
         if isinstance(known.value, Quest):

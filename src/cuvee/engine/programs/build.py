@@ -53,7 +53,9 @@ class _Trial:
             while names := self.evaluator.unfinished(step):
                 self._fold(place, step, tuple(names))
                 self.evaluator.close(step, self.evaluator.gather(step, iter([self.tile])))
-            self._rare(place, step)
+            rare = tuple(name for name in step.stats if step.call.method.fold(name).rare)
+            for each in [*((name,) for name in rare), rare] if rare else ():
+                self._fold(place, step, each)
         self._write()
 
     def _read(self, leaf: Leaf, tile: Tile | None) -> Tensor:
@@ -81,19 +83,6 @@ class _Trial:
 
         if all(fold.idle is not None for fold in folds):
             self._make(about, reduce)
-
-    def _rare(self, place: int, step: Step) -> None:
-        """The passes that few tensors need, of each fold alone and of all together."""
-        statistics, found = self.evaluator.statistics, {}
-        for name in step.stats:
-            known = self.evaluator.known(step.call, name)
-            if (rare := step.call.method.fold(name).rare(known)) is not None:
-                found[self.evaluator.stat_key(step.call, name)] = name, known
-                statistics[self.evaluator.stat_key(step.call, name)] = rare
-        names = tuple(name for name, _ in found.values())
-        for each in dict.fromkeys([*((name,) for name in names), names]) if names else ():
-            self._fold(place, step, each)
-        statistics.update({key: known for key, (_, known) in found.items()})
 
     def _write(self) -> None:
         def write(asking: Asking) -> list[Tensor]:

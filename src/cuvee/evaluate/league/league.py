@@ -16,7 +16,7 @@ from cuvee import __version__, methods
 from cuvee.core import CuveeError
 from cuvee.evaluate.league.arena import Arena, misfit
 from cuvee.evaluate.league.chart import chart
-from cuvee.evaluate.league.held import Held
+from cuvee.evaluate.league.held import Known
 from cuvee.evaluate.league.standings import BASE, EXPERT, REFERENCE, Entry, standings
 from cuvee.evaluate.league.table import markdown
 from cuvee.evaluate.league.tuning import coordinates
@@ -122,7 +122,7 @@ def _bests(arena: Arena, rules: Rules, seed: int) -> dict[str, float]:
 def _results(arena: Arena, rules: Rules, entered: Mapping[Turn, Entry]) -> dict[str, Any]:
     """Standings over all seeds, and under `by_seed` those of each."""
     seeds = list(dict.fromkeys(entry.seed for entry in entered.values()))
-    merges: dict[int, dict[str, Held]] = {seed: {} for seed in seeds}
+    merges: dict[int, dict[str, Known]] = {seed: {} for seed in seeds}
     for turn, entry in entered.items():
         merges[entry.seed][entry.method] = turn.merge(entry)
     scored = {seed: _scored(arena, rules, seed, merges[seed]) for seed in seeds}
@@ -137,7 +137,7 @@ def _results(arena: Arena, rules: Rules, entered: Mapping[Turn, Entry]) -> dict[
     return {**over(seeds), "by_seed": {str(seed): over([seed]) for seed in seeds}}
 
 
-def _scored(arena: Arena, rules: Rules, seed: int, merges: Mapping[str, Held]) -> dict[str, ScoredTask]:
+def _scored(arena: Arena, rules: Rules, seed: int, merges: Mapping[str, Known]) -> dict[str, ScoredTask]:
     """By task: what base, its own expert and all merges made of the test items."""
     found = {
         task.name: task for task in rules.test({BASE: arena.base, **merges}, [*arena.tasks, *arena.held_out]).tasks

@@ -12,7 +12,7 @@ from statistics import fmean
 
 from cuvee.core import CuveeError
 from cuvee.evaluate.league.arena import Arena
-from cuvee.evaluate.league.held import Held
+from cuvee.evaluate.league.held import Held, Known
 from cuvee.evaluate.league.standings import Entry
 from cuvee.evaluate.league.tuning import Settings, Trial, coordinates, tune
 from cuvee.evaluate.metrics import normalised
@@ -84,9 +84,9 @@ class Turn:
         trials, cost = [Trial(**each) for each in told["trials"]], Cost(**told["cost"])
         return Entry(self.method.name, self.seed, trials, cost, told["identity"])
 
-    def merge(self, entry: Entry) -> Held:
-        """The merge by the settings that did best; it is computed if it is read."""
-        return Held(opened(self._recipe(entry.chosen.settings)), entry.identity)
+    def merge(self, entry: Entry) -> Known:
+        """The merge by the settings that did best; it is computed where it is read."""
+        return Known(opened(self._recipe(entry.chosen.settings)), entry.identity)
 
     def play(self, report: Callable[[int], None]) -> None:
         """Tune, then score on test; `report` hears the number of evaluations so far."""
@@ -139,5 +139,4 @@ def _merged(recipe: Recipe) -> tuple[Held, Cost]:
     began, cpu = time.perf_counter(), time.process_time()
     forget_peak()
     merged = Held(opened(recipe))
-    merged.identity()
     return merged, Cost(0, time.perf_counter() - began, time.process_time() - cpu, peak(), Model(merged).nbytes)
