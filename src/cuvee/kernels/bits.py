@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 import xxhash
 from torch import Tensor
+
+from cuvee.kernels.process import traced
 
 WORD = 1 << 32
 
@@ -38,23 +43,40 @@ def counters(key: int, start: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def mixed(first: Tensor, low: Tensor, high: Tensor, count: int) -> Tensor:
     """`count` entries of a stream from `counters` on, none beyond the next multiple of 2^32."""
-    x = torch.arange(count, dtype=torch.int32)
-    x.add_(first).bitwise_xor_(low)
+    if traced():
+        return _as_share(_mixed(torch.arange(count, dtype=torch.int32), first, low, high))
+    entries = np.arange(count, dtype=np.int32)  # numpy's integers are twice as fast as torch's
+    return _as_share(torch.from_numpy(_mixed(entries, first.numpy(), low.numpy(), high.numpy())))
+
+
+def _mixed(x: Any, first: Any, low: Any, high: Any) -> Any:
+    """The leading 24 bits of the mixed numbers. x: int32, a tensor or an array, which is overwritten."""
+    x += first
+    x ^= low
     _mix(x)
-    x.add_(high)
+    x += high
     _mix(x)
-    return _shift(x, 8).to(torch.float32).mul_(2.0**-24)
+    return _shift(x, 8)
 
 
-def _mix(x: Tensor) -> None:
-    x.bitwise_xor_(_shift(x, 16)).mul_(0x7FEB352D)
-    x.bitwise_xor_(_shift(x, 15)).mul_(_signed(0x846CA68B))
-    x.bitwise_xor_(_shift(x, 16))
+def _mix(x: Any) -> None:
+    x ^= _shift(x, 16)
+    x *= 0x7FEB352D
+    x ^= _shift(x, 15)
+    x *= _signed(0x846CA68B)
+    x ^= _shift(x, 16)
 
 
-def _shift(x: Tensor, by: int) -> Tensor:
+def _shift(x: Any, by: int) -> Any:
     """Logical right shift of 32-bit patterns."""
+    if isinstance(x, np.ndarray):
+        return (x.view(np.uint32) >> np.uint32(by)).view(np.int32)
     return (x >> by).bitwise_and_((1 << (32 - by)) - 1)
+
+
+def _as_share(x: Tensor) -> Tensor:
+    """24 bits as a number in [0, 1)."""
+    return x.to(torch.float32).mul_(2.0**-24)
 
 
 def _signed(value: int) -> int:

@@ -25,7 +25,12 @@ def threshold(size: int, density: Tensors) -> list[list[int]]:
 
 def share(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """From 0 at `low` to 1 at `high`; 0 everywhere where the two are one."""
-    return (values.clamp(low, high) - low) / torch.where(high > low, high - low, torch.inf)
+    return (between(values, low, high) - low) / torch.where(high > low, high - low, torch.inf)
+
+
+def between(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Values, brought to the nearer end where they lie outside: what `clamp` gives, in vector code."""
+    return torch.minimum(torch.maximum(values, low), high)
 
 
 def scores(deltas: Tensors, clip: tuple[Tensors, ...]) -> Tensors:
@@ -53,6 +58,6 @@ def pcb(
 ) -> Tensor:
     """Let the models compete for each entry, by the size of their changes and their agreement."""
     shares = tuple(share(score, *k) for score, k in zip(scores(deltas, clip), kept, strict=True))
-    clipped = tuple(torch.sign(d) * d.abs().clamp(*c) for d, c in zip(deltas, clip, strict=True))
+    clipped = tuple(torch.sign(d) * between(d.abs(), *c) for d, c in zip(deltas, clip, strict=True))
     changes = (part * change for part, change in zip(shares, weighted(clipped, lambda_), strict=True))
     return base + total(tuple(changes)) / total(shares).clamp_min(1e-12)
