@@ -50,21 +50,16 @@ def mixed(first: Tensor, low: Tensor, high: Tensor, count: int) -> Tensor:
 
 
 def _mixed(x: Any, first: Any, low: Any, high: Any) -> Any:
-    """The leading 24 bits of the mixed numbers. x: int32, a tensor or an array, which is overwritten."""
-    x += first
-    x ^= low
-    _mix(x)
-    x += high
-    _mix(x)
-    return _shift(x, 8)
+    """The leading 24 bits of the mixed numbers. x: int32, a tensor or an array, and so is what is returned."""
+    return _shift(_mix(_mix((x + first) ^ low) + high), 8)
 
 
-def _mix(x: Any) -> None:
-    x ^= _shift(x, 16)
-    x *= 0x7FEB352D
-    x ^= _shift(x, 15)
-    x *= _signed(0x846CA68B)
-    x ^= _shift(x, 16)
+def _mix(x: Any) -> Any:
+    x = x ^ _shift(x, 16)
+    x = x * 0x7FEB352D
+    x = x ^ _shift(x, 15)
+    x = x * _signed(0x846CA68B)
+    return x ^ _shift(x, 16)
 
 
 def _shift(x: Any, by: int) -> Any:
