@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cuvee.folds.base import Fold, Known, Tile, in_order
+from cuvee.kernels.process import traced
 
 
 class Sum(Fold):
@@ -26,8 +27,8 @@ class Sum(Fold):
         if isinstance(value, tuple):
             return tuple(self.reduce(each, tile, manner, needles) for each in value)
         flat = value.reshape(-1)
-        if flat.device.type != "cpu":
-            return _on_device(flat, tile)
+        if traced() or flat.device.type != "cpu":
+            return _together(flat, tile)
         return [flat[start:stop].sum(dtype=torch.float64) for _, start, stop in tile.blocks()]
 
     def take(self, state: Any, reduced: Any, tile: Tile, known: Known) -> None:
@@ -50,8 +51,8 @@ class Sum(Fold):
         return Known(found[0] if single else tuple(found), done=True)
 
 
-def _on_device(flat: Tensor, tile: Tile) -> list[Tensor]:
-    """The blocks' sums, of all full blocks at once: each piece of work is costly to begin there."""
+def _together(flat: Tensor, tile: Tile) -> list[Tensor]:
+    """The blocks' sums, of all full blocks at once: in compiled code one loop, on a device one piece of work."""
     given, block = flat[: tile.stop - tile.start], tile.grid.block
     full = len(given) // block * block
     sums = given[:full].view(-1, block).sum(1, dtype=torch.float64)

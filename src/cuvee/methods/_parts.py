@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from operator import add
 from typing import Any
@@ -93,14 +93,12 @@ def fuse(
     """
     if plus is None:
         plus = masks.not_negative(total(ballots or votes))
-    summed = _either(plus, (v.clamp_min(0) for v in votes), (v.clamp_max(0) for v in votes))
+    sign = 2 * plus - 1
+    agree = tuple(torch.relu(v * sign) for v in votes)
+    summed = total(agree) * sign
     if not normalize:
         return summed
-    signs = [torch.sign(v) for v in votes]
-    shares = [w.to(summed.dtype) for w in weight]
-    up = (s.clamp_min(0) * w for s, w in zip(signs, shares, strict=True))
-    down = (s.clamp_max(0) * -w for s, w in zip(signs, shares, strict=True))
-    return summed / masks.or_one(_either(plus, up, down))
+    return summed / masks.or_one(total(weighted(tuple(masks.positive(a) for a in agree), weight)))
 
 
 def largest(votes: Tensors, plus: Tensor | None = None) -> Tensor:
@@ -114,11 +112,6 @@ def largest(votes: Tensors, plus: Tensor | None = None) -> Tensor:
 def agreeing(deltas: Tensors, plus: Tensor) -> Tensors:
     """1 where a change has the elected sign: plus where `plus` is 1, minus where it is 0."""
     return tuple(masks.positive(d) * plus + masks.positive(-d) * (1 - plus) for d in deltas)
-
-
-def _either(plus: Tensor, up: Iterable[Tensor], down: Iterable[Tensor]) -> Tensor:
-    """One sum where plus is 1, the other where it is 0."""
-    return reduce(add, up) * plus + reduce(add, down) * (1 - plus)
 
 
 def keep_at_random(deltas: Tensors, bits: Bits, keep: Tensors) -> Tensors:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import platform
 import sys
 import tempfile
 from pathlib import Path
@@ -22,9 +23,19 @@ from cuvee.engine.programs.inputs import TILED, Asking, Spec, rebuilt, shape_of,
 from cuvee.engine.programs.structure import program_length
 from cuvee.engine.programs.trace import Parts, trace
 from cuvee.folds import Tile
+from cuvee.folds.base import as_tuple
 from cuvee.kernels.process import settled
 from cuvee.methods._calls import Evaluator, Frame, Leaf, Step
 from cuvee.plan.plan import Output
+
+SETTINGS = {"cpp.threads": 1}
+
+VECTORS = "native -ftree-loop-vectorize -mprefer-vector-width=512"
+"""The processor to compile for, and a word to the compiler: PyTorch turns its vectors off, but some conversions of its
+own are plain loops, four times as slow without."""
+
+UNBROKEN = {f"realize_{of}_threshold": 1 << 20 for of in ("opcount", "reads", "acc_reads")}
+"""However much there is to do before a sum, nothing is put in memory in between."""
 
 
 class Order(NamedTuple):
@@ -70,15 +81,16 @@ class _Trial:
 
         def reduce(asking: Asking) -> list[Any]:
             frame = Frame(asking, step.call, self.tile)
-            found = []
+            found, masked = [], {}
             inside = torch.arange(self.length, dtype=torch.float32) < asking.entries()
             for name, fold, manner in zip(names, folds, manners, strict=True):
                 assert fold.idle is not None
-                value = frame.once(fold.of)
-                parts = value if isinstance(value, tuple) else (value,)
-                masked = tuple(torch.where(inside, part, fold.idle) for part in parts)
-                value = masked if isinstance(value, tuple) else masked[0]
-                found.append(fold.reduce(value, self.tile, manner, asking.needles(step, name)))
+                shared = fold.of, str(fold.idle)
+                if shared not in masked:
+                    value = frame.once(fold.of)
+                    parts = tuple(torch.where(inside, part, fold.idle) for part in as_tuple(value))
+                    masked[shared] = parts if isinstance(value, tuple) else parts[0]
+                found.append(fold.reduce(masked[shared], self.tile, manner, asking.needles(step, name)))
             return found
 
         if all(fold.idle is not None for fold in folds):
@@ -153,16 +165,19 @@ class _Into(nn.Module):
 
 
 def _compile(parts: Parts, large: list[Tensor], small: list[Tensor], out: Tensor | None, file: Path) -> None:
-    from torch._inductor import aoti_compile_and_package
+    from torch._inductor import aoti_compile_and_package, config
 
     late = small if parts.once is None else [*small, *parts.once(*small)]
     given = [*(large[i] for i in parts.large), *(late[i] for i in parts.small)]
     module: nn.Module = parts.tile
     if out is not None:
         module, given = _Into(module), [*given, out]
+    settings: dict[str, Any] = SETTINGS | (UNBROKEN if out is None else {})
+    if platform.machine() == "x86_64" and hasattr(config.cpp, "march"):
+        settings["cpp.march"] = VECTORS
     with torch.no_grad():
         exported = torch.export.export(module, tuple(given), strict=False)
-        aoti_compile_and_package(exported, package_path=str(file), inductor_configs={"cpp.threads": 1})
+        aoti_compile_and_package(exported, package_path=str(file), inductor_configs=settings)
 
 
 def _source(parts: Parts) -> dict[str, Any] | None:
