@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import shutil
+from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +14,7 @@ from torch import Tensor
 
 from cuvee.core import Grid
 from cuvee.folds import Extremes, Ranked, Tile, TopK, search
-from cuvee.kernels import select
-from cuvee.kernels.process import tracing
+from cuvee.kernels import native, select
 
 EDGES = [0.0, -0.0, 1e-40, -1e-40, 1.0, -1.0, float("inf"), float("-inf"), 3.4e38, -3.4e38]
 
@@ -30,14 +31,32 @@ def test_leading_bits_sort_as_values_do_and_lead_back(dtype: torch.dtype) -> Non
         assert near == high or select.digits(near.reshape(1).numpy())[0] > digit
 
 
-@pytest.mark.parametrize("traced", [False, True])
-def test_what_lies_in_a_bracket(traced: bool) -> None:
-    values = torch.tensor([3.0, float("nan"), -1.0, 2.0, float("inf"), 0.0, -0.0])
-    low, high = torch.tensor(0.0), torch.tensor(2.0)
-    with tracing() if traced else nullcontext():
-        inside, below = select.inside(values, low, high)
-    assert below == 4
-    assert torch.equal(inside.nan_to_num(nan=9), torch.tensor([9.0, 9, 9, 2, 9, 0, 0]))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [0, 1, 63, 64, 5000])
+@pytest.mark.parametrize("ends", [(0.0, 2.0), (-9.0, 9.0), (-np.inf, np.inf), (8.0, 9.0)])
+def test_what_lies_in_a_bracket(ends: tuple[float, float], size: int, dtype: type, compiled: bool) -> None:
+    values = np.random.default_rng(0).standard_normal(size).astype(dtype)
+    values[:7] = np.array([3.0, np.nan, -1.0, 2.0, np.inf, 0.0, -0.0], dtype)[:size]
+    low, high = ends
+    assert (native.inside(values, low, high) is not None) == compiled
+    numbers, below, places = select.inside(values, low, high)
+    assert below == (values <= high).sum()
+    assert np.array_equal(places, np.flatnonzero((values >= low) & (values <= high)))
+    assert np.array_equal(numbers, values[places])
+
+
+@pytest.fixture(params=["compiled", "not compiled", "does not compile"])
+def compiled(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[bool]:
+    """An empty cache, in which the C++ loop is made or not."""
+    monkeypatch.setenv("CUVEE_CACHE", str(tmp_path))
+    native._functions.cache_clear()
+    made_by = shutil.which("g++") or shutil.which("c++")
+    if request.param != "not compiled":
+        if made_by is None:
+            pytest.skip("no C++ compiler")
+        native.make(made_by if request.param == "compiled" else shutil.which("false") or made_by)
+    yield request.param == "compiled"
+    native._functions.cache_clear()
 
 
 @pytest.mark.parametrize("listed", [None, 1000])

@@ -200,7 +200,7 @@ class Bench:
             if read.data_ptr() != values.data_ptr():
                 values[at : at + stop - start].copy_(read)
             at += stop - start
-        if at < len(values):
+        if at < values.numel():
             values[at:].zero_()
         return values
 

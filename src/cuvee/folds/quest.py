@@ -13,6 +13,7 @@ from torch import Tensor
 from cuvee.folds import search
 from cuvee.folds.base import Fold, Known, Tile, as_tuple
 from cuvee.kernels import select
+from cuvee.kernels.process import traced
 
 
 @dataclass(frozen=True)
@@ -61,24 +62,29 @@ class Seeking(Fold):
         return search.needles([quest.searches[i] for i in quest.open])
 
     def reduce(self, value: Any, tile: Tile, manner: str, needles: tuple[Tensor, ...]) -> Any:
-        flat = [each.reshape(-1)[: tile.stop - tile.start] for each in as_tuple(value)]
-        return [select.inside(flat[int(s)], *needles[2 * i : 2 * i + 2]) for i, s in enumerate(manner.split())]
+        flat = [each.reshape(-1) for each in as_tuple(value)]
+        streams = [int(stream) for stream in manner.split()]
+        if traced() or flat[0].device.type == "cpu":
+            return [flat[stream] for stream in dict.fromkeys(streams)]
+        ends, entries = zip(needles[::2], needles[1::2], strict=True), tile.stop - tile.start
+        return [select.inside_there(flat[s][:entries], *pair) for s, pair in zip(streams, ends, strict=True)]
 
     def begin(self) -> Any:
         return {}
 
     def take(self, state: Any, reduced: Any, tile: Tile, known: Known) -> None:
         quest: Quest = known.value
-        seen = set()
-        for i, found in zip(quest.open, reduced, strict=True):
-            stream = quest.searches[i].stream
+        streams = [quest.searches[i].stream for i in quest.open]
+        if isinstance(reduced[0], Tensor):  # the streams that are sought in, each once
+            values = dict(zip(dict.fromkeys(streams), reduced, strict=True))
+            reduced = [values[stream][: tile.stop - tile.start] for stream in streams]
+        for place, (i, stream, found) in enumerate(zip(quest.open, streams, reduced, strict=True)):
             if quest.stage == "inside":
                 if i not in state:
                     listed = search.LISTED // len(quest.searches)
                     state[i] = search.Near(quest.searches[i], listed, placed=self.placed)
                 state[i].take(found, tile)
-            elif stream not in seen:  # what several searches look at is looked at once
-                seen.add(stream)
+            elif streams.index(stream) == place:  # what several searches look at is looked at once
                 state.setdefault(stream, search.Spread()).take(found, tile)
 
     def merge(self, state: Any, other: Any) -> None:

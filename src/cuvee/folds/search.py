@@ -111,12 +111,16 @@ class Near:
         self.counts: np.ndarray | None = None  # how many are in each bin, in place of `values`
         self.slopes: list[Tensor] = []  # the values, where a gradient is wanted
 
-    def take(self, found: tuple[Tensor, ...], tile: Tile) -> None:
-        """Add what `select.inside` found in a tile."""
-        values, at = listed(found, tile)
-        if found[0].requires_grad:
-            self.slopes.append(found[0] if len(found) > 2 else found[0][torch.from_numpy(at)])
-        self.above += tile.stop - tile.start - int(found[1].item())
+    def take(self, found: Tensor | tuple[Tensor, Tensor, Tensor], tile: Tile) -> None:
+        """Add a tile's values, or what `select.inside_there` found among them."""
+        if isinstance(found, Tensor):
+            ends = self.search.low.item(), self.search.high.item()
+            values, below, at = select.inside(found.detach().numpy(), *ends)
+            if found.requires_grad:
+                self.slopes.append(found[torch.from_numpy(at.astype(np.int64))])
+        else:
+            values, below, at = found[0].cpu().numpy(), int(found[1].item()), found[2].cpu().numpy()
+        self.above += tile.stop - tile.start - below
         if self._lists(values) and self.places is not None:
             self.places.add(place(tile.order, tile.start), at)
 
@@ -169,15 +173,6 @@ class Places:
         return found
 
 
-def listed(found: tuple[Tensor, ...], tile: Tile) -> tuple[np.ndarray, np.ndarray]:
-    """What `select.inside` found: the values in the bracket, and where in the tile they are."""
-    if len(found) > 2:
-        return found[0].detach().cpu().numpy(), found[2].cpu().numpy()
-    plain = found[0].detach()[: tile.stop - tile.start].numpy()
-    at = np.flatnonzero(plain == plain)
-    return plain[at], at
-
-
 def place(order: int, entry: int) -> int:
     """A number for an entry of the tensor that is `order`-th in its model: as the entries are ordered."""
     return order << ENTRY | entry
@@ -199,9 +194,9 @@ class Spread:
     kinds: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))  # ascending
     counts: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
-    def take(self, found: tuple[Tensor, ...], tile: Tile) -> None:
-        """Add what `select.inside` found in a tile. NaN counts as greatest."""
-        values = found[0].detach().cpu().numpy()[: tile.stop - tile.start]
+    def take(self, found: Tensor | tuple[Tensor, Tensor, Tensor], tile: Tile) -> None:
+        """As `Near.take`, of values that are in no bracket or in the widest. NaN counts as greatest."""
+        values = (found if isinstance(found, Tensor) else found[0]).detach().cpu().numpy()
         fine = values == values
         digits = select.digits(values if fine.all() else values[fine])
         first = int(digits.min()) if len(digits) else 0
@@ -280,23 +275,15 @@ def settle(search: Search, found: Near) -> Search | None:
     values = found.values.numbers
     if rank > len(values):
         return None
-    value = _from_top(search, values, rank)
-    equal = values == value
+    ordered = np.sort(values)  # in vector code, where a partition falters over equal values
+    value = ordered[-rank]
+    first, last = np.searchsorted(ordered, value), np.searchsorted(ordered, value, "right")
     return search._replace(
         value=_sloped(torch.tensor(value.item(), dtype=dtype), found),
-        ties=int(np.count_nonzero(equal)),
-        above=found.above + int(np.count_nonzero(values > value)),
-        places=None if found.places is None else found.places.of(equal),
+        ties=int(last - first),
+        above=found.above + len(values) - int(last),
+        places=None if found.places is None else found.places.of(values == value),
     )
-
-
-def _from_top(search: Search, values: np.ndarray, rank: int) -> Any:
-    """The value at a rank from the top; of many, only those in its bin are looked at."""
-    if len(values) > FEW:
-        bins = search.bins(values)
-        at, rank = _bin_at(np.bincount(bins), rank)
-        values = values[bins == at]
-    return np.partition(values, len(values) - rank)[len(values) - rank]
 
 
 def _bin_at(counts: np.ndarray, rank: int) -> tuple[int, int]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cuvee.kernels.process import traced
+from cuvee.kernels import native
 
 COARSE = {torch.float32: 14, torch.float64: 43}
 """Low bits that `digits` leaves out: what stays tells values apart to one part in 512."""
@@ -40,25 +40,23 @@ def ends(digit: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return value(first, dtype), value(first | ((1 << COARSE[dtype]) - 1), dtype)
 
 
-def inside(values: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, ...]:
-    """Values from low to high, with NaN in place of all others; and how many values are at most high (0-d, float).
+def inside(values: np.ndarray, low: float, high: float) -> tuple[np.ndarray, int, np.ndarray]:
+    """Values from low to high; how many values are at most high; the places of the former. All 1-D."""
+    found = native.inside(values, low, high)
+    if found is not None:
+        return found
+    fits = values <= values.dtype.type(high)
+    below = int(np.count_nonzero(fits))
+    fits &= values >= values.dtype.type(low)
+    at = np.flatnonzero(fits)
+    return values[at], below, at
 
-    values: 1-D; low and high: 0-d, in the values' dtype. On another device than the CPU, the values from low to high
-    alone, and thirdly their places: few of them have to leave it.
-    """
-    if not traced() and values.device.type != "cpu":
-        small = values <= high
-        at = (small & (values >= low)).nonzero().squeeze(1)
-        return values[at], small.sum(dtype=torch.float64), at
-    if traced() or values.requires_grad:
-        exact = torch.float32 if values.numel() <= 1 << 24 else torch.float64
-        below = torch.where(values <= high, 1.0, 0.0).sum(dtype=exact)
-        return torch.where((values >= low) & (values <= high), values, torch.nan), below
-    plain = values.numpy()  # numpy's comparisons are several times as fast as torch's
-    fits = plain <= high.numpy()
-    below = torch.tensor(float(np.count_nonzero(fits)), dtype=torch.float64)
-    fits &= plain >= low.numpy()
-    return torch.from_numpy(np.where(fits, plain, plain.dtype.type(np.nan))), below
+
+def inside_there(values: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """As `inside`, of values on a device, for few of them have to leave it. low, high: 0-d, there."""
+    small = values <= high
+    at = (small & (values >= low)).nonzero().squeeze(1)
+    return values[at], small.sum(), at
 
 
 def row_order(values: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from cuvee.core import BLOCK, CuveeError
 from cuvee.engine.programs.build import Order
 from cuvee.engine.programs.bundle import FILE, folder_of, load
 from cuvee.engine.programs.structure import bundle_key, program_length, read_dtypes
+from cuvee.kernels import native
 from cuvee.plan.memory import Room
 from cuvee.plan.plan import CPU, SMALL, Output, Plan
 from cuvee.store.cache import publish
@@ -116,10 +117,11 @@ def ensure(plan: Plan, room: Room, workers: int, tell: Callable[[str], None] | N
     waiting = missing(needs(plan, room))
     if not waiting:
         return
-    if compiler() is None:
+    if (made_by := compiler()) is None:
         raise CuveeError("--compile always needs a C++ compiler: install g++, or leave the option out.")
     if tell:
         tell(f"Compiling {len(waiting)} kind{'s' if len(waiting) > 1 else ''} of tile, once for this machine")
+    native.make(made_by)
     todo = list(waiting.items())
     while todo:
         together, todo = todo[:workers], todo[workers:]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 import cuvee
 from cuvee.core import BLOCK, Checkpoint, dtype_name
+from cuvee.kernels.native import processor
 from cuvee.methods._calls import Call, Leaf, asked
 from cuvee.plan.plan import Output
 from cuvee.plan.provenance import method_sources
@@ -97,10 +98,7 @@ def _machine() -> list[str]:
     digest = xxhash.xxh3_128()
     for path in sorted(_files(Path(cuvee.__path__[0]))):
         digest.update(path.read_bytes())
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else [platform.processor()]
-    flags = next((line for line in lines if line.startswith(("flags", "Features"))), lines[0] if lines else "")
-    return [digest.hexdigest(), torch.__version__, platform.machine(), xxhash.xxh3_64_hexdigest(flags.encode())]
+    return [digest.hexdigest(), torch.__version__, platform.machine(), xxhash.xxh3_64_hexdigest(processor().encode())]
 
 
 def _files(root: Path) -> Iterable[Path]:
