@@ -71,11 +71,9 @@ def _top(share: float, size: int, dtype: torch.dtype) -> tuple[TopK, Known]:
 
 def _tiles(change: Change) -> Iterator[tuple[Tile, Tensor]]:
     """The change in pieces that a core's cache holds."""
-    for start, stop in change.spans():
-        delta = change.delta((start, stop)).reshape(-1)
-        for at in range(start, stop, TILE):
-            end = min(at + TILE, stop)
-            yield _tile(change, (at, end)), delta[at - start : end - start]
+    for start in range(0, change.spec.numel, TILE):
+        span = start, min(start + TILE, change.spec.numel)
+        yield _tile(change, span), change.delta(span).reshape(-1)
 
 
 def _tile(change: Change, span: Span) -> Tile:
