@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import Annotated
@@ -26,6 +27,11 @@ for group in (merge, add, plan, recipes, methods, explore, packs, results, evalu
     group.register(app)
 
 
+OBJECTS = 20_000
+"""New objects after which Python looks for garbage. Imports make many and leave none: at every 700th, as Python does,
+looking takes a fifth of their time."""
+
+
 def _version(value: bool) -> None:
     if value:
         typer.echo(f"cuvee {__version__}")
@@ -47,6 +53,7 @@ def options(
 def main() -> None:
     """Run the command line. Errors that a person can act on are printed, with exit code 2."""
     os.environ.update(numpy_settings())
+    gc.set_threshold(OBJECTS)
     try:
         app()
     except Exception as error:
