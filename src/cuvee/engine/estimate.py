@@ -33,7 +33,7 @@ TENSOR = 4e-4
 PROCESS = 300 * MIB
 """What a process holds beside its share: the interpreter and torch."""
 
-TRIAL = 4 * TILE
+TRIAL = 8 * TILE
 """Entries of a trial."""
 
 
