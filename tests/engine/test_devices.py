@@ -80,8 +80,9 @@ def execute_on(execute: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> 
     Tasks and answers are pickled, as those of other processes are.
     """
 
-    def answered(task: Task, bench: Any, writer: Any) -> Any:
-        return pickle.loads(pickle.dumps(tasks.run(pickle.loads(pickle.dumps(task)), bench, writer)))
+    def answered(task: Task, bench: Any, writer: Any, tell: Callable[[Any], None]) -> None:
+        given = pickle.loads(pickle.dumps(task))
+        tasks.run(given, bench, writer, lambda answer: tell(pickle.loads(pickle.dumps(answer))))
 
     def run(plan: Plan, out: Path, device: Device | None) -> dict[str, Tensor]:
         with monkeypatch.context() as patch:

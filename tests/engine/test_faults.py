@@ -54,13 +54,35 @@ class Full:
         return self.call(*arguments, **options)
 
 
-@pytest.mark.parametrize("writes", [0, 3])
+@pytest.mark.parametrize("tensors", [0, 3])
 def test_disk_full_while_a_shard_is_written(
-    writes: int, recipe: dict[str, Any], fails: Any, tmp_path: Path, contents: Any, monkeypatch: pytest.MonkeyPatch
+    tensors: int, recipe: dict[str, Any], fails: Any, tmp_path: Path, contents: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """There is room for so many of the tensors, which are named in the order in which they are written."""
+    left, pwrite = tensors * SHAPE[0] * SHAPE[1] * 2, os.pwrite
+
+    def full(fd: int, data: Any, offset: int) -> int:
+        nonlocal left
+        left -= len(data)
+        if left < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return pwrite(fd, data, offset)
+
     with monkeypatch.context() as patch:
-        patch.setattr(os, "pwrite", Full(os.pwrite, writes))
-        fails(recipe, "disk is full", NAMES[writes], "same command goes on")
+        patch.setattr(os, "pwrite", full)
+        fails(recipe, "disk is full", NAMES[tensors], "same command goes on")
+    assert undisturbed(recipe, tmp_path, contents)
+
+
+def test_a_disk_that_fails(
+    recipe: dict[str, Any], fails: Any, tmp_path: Path, contents: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(fd: int, data: Any, offset: int) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", broken)
+        fails(recipe, os.strerror(errno.EIO), NAMES[0], "same command goes on")
     assert undisturbed(recipe, tmp_path, contents)
 
 

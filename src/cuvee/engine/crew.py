@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -54,7 +55,7 @@ def set_up(plan: Plan, room: Room, folder: Path, *, allow_nonfinite: bool) -> by
 
 
 class Desk:
-    """A process's place in a crew: does tasks that come as bytes."""
+    """A process's place in a crew: does tasks that come as bytes, and answers in their order."""
 
     def __init__(self, setup: bytes) -> None:
         plan, room, folder, allow_nonfinite = pickle.loads(setup)
@@ -62,6 +63,17 @@ class Desk:
         self._writer = Writer(Path(folder), plan.shards)
 
     def run(self, task: bytes) -> bytes:
-        """Do a task. Messages are plain pickles: a connection's own would move tensors through shared memory."""
+        """Do a task, and wait until what it wrote is in the files."""
+        answers: list[bytes] = []
+        self.do(task, answers.append)
+        with contextlib.suppress(OSError):  # which the answer tells
+            self._writer.flush()
+        return answers[0]
+
+    def do(self, task: bytes, send: Callable[[bytes], None]) -> None:
+        """Do a task; its answer is sent when what it wrote is in the files, maybe while the next one is done.
+
+        Messages are plain pickles: a connection's own would move tensors through shared memory.
+        """
         with settled():
-            return pickle.dumps(run(pickle.loads(task), self._bench, self._writer))
+            run(pickle.loads(task), self._bench, self._writer, lambda answer: send(pickle.dumps(answer)))

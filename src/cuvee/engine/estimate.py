@@ -18,11 +18,11 @@ from cuvee.store.memory import StateDict
 READ = 4e9
 """Bytes that one process reads in a second from the page cache."""
 
-WRITE = 2e9
-"""Bytes that one process hashes and writes in a second."""
+WRITE = 4e9
+"""Bytes that one process hashes and hands to the disk in a second."""
 
-SYNC = 1.5e9
-"""Bytes that go safely to disk in a second, at the end, whatever the number of processes."""
+DISK = 1.5e9
+"""Bytes that the disk takes in a second, beside the work, whatever the number of processes."""
 
 START = 2.0
 """Seconds to import torch, to plan, and to write the manifest."""
@@ -75,7 +75,7 @@ def estimate(plan: Plan, room: Room, workers: int, scale: float = 1.0) -> Estima
         read=int(sum(cost[3] for cost in costs)),
         written=written,
         peak=workers * (PROCESS + max((room.takes(grown) for _, grown, *_ in costs), default=0)),
-        seconds=START + max(work / workers, longest) + written / SYNC,
+        seconds=START + max(work / workers, longest, written / DISK),
         slowest=sorted(((o.name, seconds / growth) for o, _, seconds, *_ in costs), key=lambda cost: -cost[1])[:5],
     )
 

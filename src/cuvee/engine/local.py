@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import xxhash
@@ -80,8 +81,8 @@ def execute(
         missing = sum(s.size for s in plan.shards if not (folder / s.file).exists() and not _part_is_full(folder, s))
         files.check_space(folder, missing)
         files.create(folder, plan.shards)
-        with _stop_signals(), settled(), files.Writer(folder, plan.shards) as writer, files.Syncing() as syncing:
-            run_ = _Run(plan, folder, room, journal, writer, syncing, allow_nonfinite, progress)
+        with _stop_signals(), settled(), files.Writer(folder, plan.shards) as writer:
+            run_ = _Run(plan, folder, room, journal, writer, allow_nonfinite, progress)
             run_.work(crew)
             numbers = told(plan, run_.bench, run_.schedule.statistics)
         for shard in plan.shards:
@@ -106,12 +107,12 @@ class _Run:
         room: Room,
         journal: Journal,
         writer: files.Writer,
-        syncing: files.Syncing,
         allow_nonfinite: bool,
         progress: Progress | None,
     ) -> None:
-        self.plan, self.folder, self.room, self.journal = plan, folder, room, journal
-        self.writer, self.syncing = writer, syncing
+        self.plan, self.folder, self.room, self.journal, self.writer = plan, folder, room, journal, writer
+        self.own: SimpleQueue[Done | Failed] = SimpleQueue()  # answers to tasks of this process
+        self.under_way = 0  # its tasks whose answers are to come
         self.allow_nonfinite = allow_nonfinite
         self.bench = bench_for(plan, room, allow_nonfinite=allow_nonfinite)
         self.schedule = Schedule(plan, self.bench, lambda output, chunk: (output.name, chunk) in journal.done)
@@ -129,11 +130,19 @@ class _Run:
             while True:
                 crew.feed(self.schedule.next)
                 task = self.schedule.next() if crew.helps else None
+                idle = task is None and not self.under_way
                 if task is not None:
-                    self._take(run(task, self.bench, self.writer))
+                    self.under_way += 1
+                    run(task, self.bench, self.writer, self.own.put)
+                elif not idle:
+                    with contextlib.suppress(OSError):  # which the answers tell
+                        self.writer.flush()
                 elif not crew.busy():
                     return
-                for answer in crew.answers(timeout=0 if task is not None else None):
+                while not self.own.empty():
+                    self.under_way -= 1
+                    self._take(self.own.get())
+                for answer in crew.answers(timeout=None if idle else 0):
                     if isinstance(answer, Task):
                         self.schedule.give_back(answer)
                     else:
@@ -148,7 +157,6 @@ class _Run:
         for written in answer.written:
             self.journal.add(output.name, written.chunk, written.digest, written.bad)
             self.bar.wrote(output, written.chunk)
-            self.syncing.wrote(self.folder, self.plan.shards[output.shard], output.chunk_bytes(written.chunk))
         if answer.task.at is not None:
             self.bar.gathered(output, answer.task.chunks)
         self.schedule.take(answer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +12,7 @@ import xxhash
 from cuvee.core import CuveeError
 from cuvee.engine.tiles import Bench
 from cuvee.methods._calls import Statistics
+from cuvee.plan.plan import Output
 from cuvee.store.writer import Writer
 
 
@@ -52,8 +53,16 @@ class Failed(NamedTuple):
     message: str
 
 
-def run(task: Task, bench: Bench, writer: Writer) -> Done | Failed:
-    """Do a task. Faults that a person can act on come back as `Failed`; others are raised."""
+def run(task: Task, bench: Bench, writer: Writer, tell: Callable[[Done | Failed], None]) -> None:
+    """Do a task; `tell` is called once, in the order of tasks, when what they wrote is in the files.
+
+    Faults that a person can act on are told of as `Failed`; others are raised.
+    """
+    answer = _answer(task, bench, writer)
+    writer.then(lambda error: tell(answer if error is None else _failed(error, bench.plan.outputs[task.output])))
+
+
+def _answer(task: Task, bench: Bench, writer: Writer) -> Done | Failed:
     output = bench.plan.outputs[task.output]
     statistics: Statistics = dict(task.statistics)
     answered = task._replace(statistics={})
@@ -79,5 +88,9 @@ def run(task: Task, bench: Bench, writer: Writer) -> Done | Failed:
     except torch.cuda.OutOfMemoryError:
         return Failed(f"{output.name}: the memory of {bench.plan.device} is full. Try fewer --workers.")
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return Failed(f"The disk is full while {output.name} is written." if full else f"{output.name}: {error}.")
+        return _failed(error, output)
+
+
+def _failed(error: OSError, output: Output) -> Failed:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return Failed(f"The disk is full while {output.name} is written." if full else f"{output.name}: {error}.")

@@ -102,7 +102,7 @@ def main(fd: int) -> None:
     try:
         desk = Desk(connection.recv_bytes())
         while True:
-            connection.send_bytes(desk.run(connection.recv_bytes()))
+            desk.do(connection.recv_bytes(), connection.send_bytes)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,13 +11,10 @@ import torch
 from torch import Tensor
 
 from cuvee.core import CuveeError
+from cuvee.store.behind import Behind, File
 
 PART = ".part"
 """Suffix of a shard that is not complete."""
-
-
-SYNC = 128 << 20
-"""Bytes of a shard that are brought to disk in one go."""
 
 
 class Shard(Protocol):
@@ -45,59 +40,34 @@ def create(folder: Path, shards: Sequence[Shard]) -> None:
             file.truncate(shard.size)
 
 
-class Syncing:
-    """Brings written data to disk beside the work, so that `seal` finds little left to do."""
-
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1)
-        self._under_way: Future[None] | None = None
-        self._waiting = 0
-
-    def __enter__(self) -> Syncing:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._thread.shutdown()
-
-    def wrote(self, folder: Path, shard: Shard, size: int) -> None:
-        """So many bytes more are in a shard."""
-        self._waiting += size
-        if self._waiting >= SYNC and (self._under_way is None or self._under_way.done()):
-            self._waiting = 0
-            self._under_way = self._thread.submit(_sync, folder / (shard.file + PART))
-
-
-def _sync(path: Path) -> None:
-    with contextlib.suppress(OSError), path.open("rb") as file:  # what fails here fails again, and is told, in `seal`
-        os.fsync(file.fileno())
-
-
 class Writer:
     """Positioned writes into shards that exist; each is opened when first needed, and closed with the writer."""
 
     def __init__(self, folder: Path, shards: Sequence[Shard]) -> None:
         self._folder, self._shards = folder, shards
-        self._opened: dict[int, int] = {}
+        self._opened: dict[int, File] = {}
+        self._behind = Behind()
+        self.then = self._behind.then
+        self.flush = self._behind.flush
 
     def __enter__(self) -> Writer:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        while self._opened:
-            os.close(self._opened.popitem()[1])
-
-    def _open(self, shard: int) -> int:
-        if shard not in self._opened:
-            path = self._folder / (self._shards[shard].file + PART)
-            self._opened[shard] = os.open(path, os.O_WRONLY | getattr(os, "O_CLOEXEC", 0))
-        return self._opened[shard]
+    def __exit__(self, fault: type[BaseException] | None, *_: object) -> None:
+        """Raises OSError of any write, for instance when the disk is full."""
+        try:
+            if fault is None:
+                self.flush()
+        finally:
+            self._behind.end()
+            while self._opened:
+                self._opened.popitem()[1].close()
 
     def write(self, shard: int, offset: int, data: bytes | bytearray | memoryview) -> None:
-        """Put bytes at their place. Raises OSError, for instance when the disk is full."""
-        view = memoryview(data)
-        done = 0
-        while done < len(view):
-            done += os.pwrite(self._open(shard), view[done:], offset + done)
+        """Take a copy of bytes for their place; `then` and `flush` tell when they are there."""
+        if shard not in self._opened:
+            self._opened[shard] = File(self._folder / (self._shards[shard].file + PART))
+        self._behind.write(self._opened[shard], offset, memoryview(data))
 
 
 def bytes_of(tensor: Tensor) -> memoryview:
