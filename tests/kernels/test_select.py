@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,20 +40,6 @@ def test_what_lies_in_a_bracket(ends: tuple[float, float], size: int, dtype: typ
     assert below == (values <= high).sum()
     assert np.array_equal(places, np.flatnonzero((values >= low) & (values <= high)))
     assert np.array_equal(numbers, values[places])
-
-
-@pytest.fixture(params=["compiled", "not compiled", "does not compile"])
-def compiled(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[bool]:
-    """An empty cache, in which the C++ loop is made or not."""
-    monkeypatch.setenv("CUVEE_CACHE", str(tmp_path))
-    native._functions.cache_clear()
-    made_by = shutil.which("g++") or shutil.which("c++")
-    if request.param != "not compiled":
-        if made_by is None:
-            pytest.skip("no C++ compiler")
-        native.make(made_by if request.param == "compiled" else shutil.which("false") or made_by)
-    yield request.param == "compiled"
-    native._functions.cache_clear()
 
 
 @pytest.mark.parametrize("listed", [None, 1000])

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from math import sqrt
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from cuvee.folds.base import Tile
 from cuvee.kernels import select
+from cuvee.kernels.numbers import number
 
 SMALL = 1 << 17
 """Values of which all are looked at, without a guess."""
@@ -105,6 +105,7 @@ class Near:
 
     def __init__(self, search: Search, listed: int, *, placed: bool) -> None:
         self.search, self.listed = search, listed
+        self._ends = search.low.item(), search.high.item()
         self.above = 0
         self.values = Row(np.float64 if search.low.dtype == torch.float64 else np.float32)
         self.places = Places() if placed else None
@@ -114,9 +115,9 @@ class Near:
     def take(self, found: Tensor | tuple[Tensor, Tensor, Tensor], tile: Tile) -> None:
         """Add a tile's values, or what `select.inside_there` found among them."""
         if isinstance(found, Tensor):
-            ends = self.search.low.item(), self.search.high.item()
-            values, below, at = select.inside(found.detach().numpy(), *ends)
-            if found.requires_grad:
+            sloped = found.requires_grad
+            values, below, at = select.inside((found.detach() if sloped else found).numpy(), *self._ends)
+            if sloped:
                 self.slopes.append(found[torch.from_numpy(at.astype(np.int64))])
         else:
             values, below, at = found[0].cpu().numpy(), int(found[1].item()), found[2].cpu().numpy()
@@ -169,7 +170,8 @@ class Places:
         """The `place` of each value that is chosen. chosen: bool, one for each value."""
         at = np.flatnonzero(chosen)
         starts, counts = np.array(self._parts, np.int64).reshape(-1, 2).T
-        found: np.ndarray = starts[np.searchsorted(np.cumsum(counts), at, "right")] + self._offsets.numbers[at]
+        many = np.diff(np.searchsorted(at, np.cumsum(counts)), prepend=0)
+        found: np.ndarray = np.repeat(starts, many) + self._offsets.numbers[at]
         return found
 
 
@@ -220,12 +222,7 @@ _BELOW, _BEYOND = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 
 def anywhere(stream: int, rank: int, dtype: torch.dtype) -> Search:
     """A search that knows nothing of where the statistic lies."""
-    return Search(stream, rank, *_everything(dtype, torch.is_inference_mode_enabled()))
-
-
-@cache
-def _everything(dtype: torch.dtype, inference: bool) -> tuple[Tensor, Tensor]:
-    return torch.tensor(-torch.inf, dtype=dtype), torch.tensor(torch.inf, dtype=dtype)
+    return Search(stream, rank, number(-torch.inf, dtype), number(torch.inf, dtype))
 
 
 def needles(searches: Sequence[Search]) -> tuple[Tensor, ...]:
@@ -240,7 +237,7 @@ def guess(search: Search, spread: Spread, size: int, dtype: torch.dtype) -> Sear
     if seen != size:
         at, margin = share * seen, SIGMAS * sqrt(seen * share * (1 - share)) + SIGMAS
     least, greatest = (_kind_at(spread, at + off) for off in (margin, -margin))
-    low, high = _everything(dtype, torch.is_inference_mode_enabled())
+    low, high = number(-torch.inf, dtype), number(torch.inf, dtype)
     if greatest is not None and greatest != _BEYOND:
         high = select.ends(greatest, dtype)[1]
     if least == _BEYOND:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import copysign, inf
 
 import numpy as np
@@ -41,7 +42,8 @@ def ends(digit: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def inside(values: np.ndarray, low: float, high: float) -> tuple[np.ndarray, int, np.ndarray]:
-    """Values from low to high; how many values are at most high; the places of the former. All 1-D."""
+    """Values from low to high; how many values are at most high; the places of the former. All 1-D, and good until the
+    next call."""
     found = native.inside(values, low, high)
     if found is not None:
         return found
@@ -77,8 +79,12 @@ def relative_rank(values: Tensor) -> Tensor:
     count = values.shape[-1]
     if count == 1:
         return torch.full_like(values, 0.5)
-    steps = torch.arange(count, dtype=torch.float64, device=values.device).div_(count - 1)
-    return _by_rank(values, steps.to(values.dtype))
+    return _by_rank(values, _steps(count, values.dtype, values.device, torch.is_inference_mode_enabled()))
+
+
+@lru_cache(8)
+def _steps(count: int, dtype: torch.dtype, device: torch.device, inference: bool) -> Tensor:
+    return torch.arange(count, dtype=torch.float64, device=device).div_(count - 1).to(dtype)
 
 
 def _by_rank(values: Tensor, marks: Tensor) -> Tensor:
@@ -87,7 +93,13 @@ def _by_rank(values: Tensor, marks: Tensor) -> Tensor:
     Values of 32 bits are sorted as integers that hold value and place, for which numpy has vector code.
     """
     if values.itemsize == 4 and values.device.type == "cpu":
-        falling = ~values.detach().contiguous().view(torch.int32)  # bits sort as the values do
+        whole = values.detach().contiguous()
+        if (
+            whole.dtype == marks.dtype == torch.float32
+            and (found := native.marked(whole.numpy(), marks.numpy())) is not None
+        ):
+            return torch.from_numpy(found)
+        falling = ~whole.view(torch.int32)  # bits sort as the values do
         packed = np.left_shift(falling.numpy(), 32, dtype=np.int64)
         packed |= np.arange(values.shape[-1])
         packed.sort(axis=-1)

@@ -11,6 +11,7 @@ import pickle
 import platform
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ from cuvee.engine.programs.trace import Parts, trace
 from cuvee.folds import Tile
 from cuvee.folds.base import as_tuple
 from cuvee.kernels.process import settled
-from cuvee.methods._calls import Evaluator, Frame, Leaf, Step
+from cuvee.methods._calls import Call, Evaluator, Frame, Leaf, Step
 from cuvee.plan.plan import Output
 
 SETTINGS = {"cpp.threads": 1}
@@ -60,6 +61,9 @@ class _Trial:
         self.programs: list[dict[str, Any]] = []
 
     def run(self) -> None:
+        for place, call in enumerate(self.output.calls):
+            for name in call.within_rows():
+                self._rows(place, call, name)
         for place, step in enumerate(self.output.steps):
             while names := self.evaluator.unfinished(step):
                 self._fold(place, step, tuple(names))
@@ -90,11 +94,21 @@ class _Trial:
                     value = frame.once(fold.of)
                     parts = tuple(torch.where(inside, part, fold.idle) for part in as_tuple(value))
                     masked[shared] = parts if isinstance(value, tuple) else parts[0]
-                found.append(fold.reduce(masked[shared], self.tile, manner, asking.needles(step, name)))
+                found.append(fold.reduce(masked[shared], self.tile, manner, partial(asking.needles, step, name)))
             return found
 
         if all(fold.idle is not None for fold in folds):
             self._make(about, reduce)
+
+    def _rows(self, place: int, call: Call, name: str) -> None:
+        """What a statistic of row scope is reckoned from, where that is a tile's entries as they lie."""
+
+        def of(asking: Asking) -> Any:
+            return Frame(asking, call, self.tile).ask(call.method.stats[name].of)
+
+        found = Frame(self.evaluator, call, self.tile).ask(call.method.stats[name].of)
+        if all(each.shape == (self.length,) for each in tensors(found)):
+            self._make({"rows": [place, name]}, of)
 
     def _write(self) -> None:
         def write(asking: Asking) -> list[Tensor]:
