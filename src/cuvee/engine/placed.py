@@ -64,11 +64,16 @@ class Placed(Evaluator):
         states: dict[str, Any] = moved(super().gather(step, tiles), HOME)
         return states
 
-    def reduced(self, step: Step, names: tuple[str, ...], tile: Tile) -> list[Any]:
-        with self._place:
-            found = super().reduced(step, names, tile)
+    def reducer(self, step: Step, names: tuple[str, ...]) -> Callable[[Tile], list[Any]]:
+        there = super().reducer(step, names)
         folds = [step.call.method.fold(name) for name in names]
-        return [each if fold.anywhere else moved(each, HOME) for fold, each in zip(folds, found, strict=True)]
+
+        def reduced(tile: Tile) -> list[Any]:
+            with self._place:
+                found = there(tile)
+            return [each if fold.anywhere else moved(each, HOME) for fold, each in zip(folds, found, strict=True)]
+
+        return reduced
 
 
 def moved(value: Any, place: torch.device) -> Any:

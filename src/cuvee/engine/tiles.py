@@ -13,6 +13,7 @@ from cuvee.core import CuveeError, dtype_name
 from cuvee.engine.programs.bundle import Compiled, Kept, load
 from cuvee.engine.programs.prepare import key_of
 from cuvee.engine.programs.structure import program_length
+from cuvee.engine.slots import Slot
 from cuvee.folds import Tile
 from cuvee.methods._calls import Evaluator, Leaf, Statistics, Step, padded
 from cuvee.plan.memory import Room
@@ -33,35 +34,32 @@ class Bench:
         self._made = bytearray()
         self._tiles: dict[int, Tensor] = {}
         self._held: dict[Leaf, tuple[Tile, Tensor]] = {}
-        self._stored: dict[int, Tile] = {}  # slot -> the tile that its buffer holds
         self._buffers: dict[tuple[int, torch.dtype, int], tuple[bytearray, Tensor]] = {}
+        self._slots: tuple[str, list[Slot]] = "", []  # of the output that programs last ran for
+        self._paged: tuple[int, torch.dtype, memoryview, Tensor] | None = None
         self._keys: dict[str, str | None] = {}  # by output: side tensors share their tensor's order
         self._kept: dict[str, Kept] = {}  # of the output that was last settled
 
     def evaluator(self, output: Output, statistics: Statistics) -> Evaluator:
+        """What works on an output; the one that was asked for before it is done."""
         self._held.clear()
-        self._stored.clear()
-        slots = {leaf: slot for slot, leaf in enumerate(output.leaves)}
-
+        places = {leaf: place for place, leaf in enumerate(output.leaves)}
         key = self._key(output)
-        buffers = [] if key is None else [self._buffer(output, slot) for slot in slots.values()]
-
-        def stored(slot: int, tile: Tile) -> Tensor:
-            return self._store(output, slot, tile, *buffers[slot])
+        slots = [] if key is None else self._slots_of(output)
 
         def read(leaf: Leaf, tile: Tile | None) -> Tensor:
             if tile is None:
                 return self._whole(leaf, output.compute)
             held = self._held.get(leaf)
             if held is None or held[0] != tile:
-                slot = slots[leaf]
-                lent = None if key is None else stored(slot, tile)
-                held = self._held[leaf] = tile, self._load(leaf, tile, slot, output.compute, lent)
+                place = places[leaf]
+                stored = slots[place].fill(tile) if slots else None
+                held = self._held[leaf] = tile, self._load(leaf, tile, place, output.compute, stored)
             return held[1]
 
         if key is None:
             return self._evaluating(output, read, statistics)
-        return Compiled(output, read, stored, statistics, load(key), self._kept.get(output.name) or Kept(0))
+        return Compiled(output, read, slots, statistics, load(key), self._kept.get(output.name) or Kept(0))
 
     def _key(self, output: Output) -> str | None:
         """The bundle of the output's programs, if it has one."""
@@ -124,15 +122,14 @@ class Bench:
         evaluator = self.evaluator(output, statistics)
         for tile in self.tiles(output, [chunk], following):
             entries = tile.stop - tile.start
-            data = self._room_for(max(padded(tile), program_length(output)) * output.spec.dtype.itemsize)
-            out = torch.frombuffer(data, dtype=output.spec.dtype)
-            part = out[:entries]
-            witness = evaluator.write(tile, out[: program_length(output)]) if isinstance(evaluator, Compiled) else None
+            data, out = self._page_of(max(padded(tile), program_length(output)), output.spec.dtype)
+            witness = evaluator.write(tile, out) if isinstance(evaluator, Compiled) else None
             if witness is None:
-                fine = self._round(evaluator.value(output.expression, tile), part)
+                fine = self._round(evaluator.value(output.expression, tile), out[:entries])
             else:
                 fine = isfinite(witness.item())
-            yield data[: entries * output.spec.dtype.itemsize], 0 if fine else self._count_bad(output, part)
+            bad = 0 if fine else self._count_bad(output, out[:entries])
+            yield data[: entries * output.spec.dtype.itemsize], bad
 
     def _round(self, value: Tensor, part: Tensor) -> bool:
         """Fill a part of the output; whether all its entries are finite."""
@@ -148,6 +145,13 @@ class Bench:
         read = source.read(output.expression.name, (start, stop), self._raw_for(len(data)))
         torch.frombuffer(data, dtype=output.spec.dtype).copy_(read)
         return data
+
+    def _page_of(self, entries: int, dtype: torch.dtype) -> tuple[memoryview, Tensor]:
+        """The buffer of a chunk, as bytes and as entries."""
+        if self._paged is None or self._paged[:2] != (entries, dtype):
+            data = self._room_for(entries * dtype.itemsize)
+            self._paged = entries, dtype, data, torch.frombuffer(data, dtype=dtype)
+        return self._paged[2:]
 
     def _room_for(self, size: int) -> memoryview:
         """The buffer of a chunk: always the same one, which freeing and taking anew would scatter over the heap."""
@@ -188,31 +192,20 @@ class Bench:
             if not all(bool(torch.isfinite(self._load(leaf, tile, 0, output.compute)).all()) for tile in tiles)
         ]
 
-    def _store(self, output: Output, slot: int, tile: Tile, raw: bytearray, values: Tensor) -> Tensor:
-        """A leaf's entries as stored, in the slot's buffer; zeros follow them."""
-        if self._stored.get(slot) == tile:
-            return values
-        self._stored[slot] = tile
-        leaf, at = output.leaves[slot], 0
-        source = self.plan.checkpoints[leaf.checkpoint]
-        for start, stop in tile.pieces or ((tile.start, tile.stop),):
-            read = source.read(leaf.name, (start, stop), self._raw_for(len(raw)) if tile.pieces else raw)
-            if read.data_ptr() != values.data_ptr():
-                values[at : at + stop - start].copy_(read)
-            at += stop - start
-        if at < values.numel():
-            values[at:].zero_()
-        return values
+    def _slots_of(self, output: Output) -> list[Slot]:
+        if self._slots[0] != output.name:
+            self._slots = output.name, [self._slot(output, place) for place in range(len(output.leaves))]
+        return self._slots[1]
 
-    def _buffer(self, output: Output, slot: int) -> tuple[bytearray, Tensor]:
-        """A buffer of the programs' length for a leaf as stored, as bytes and as entries."""
-        leaf, length = output.leaves[slot], program_length(output)
-        dtype = self.plan.checkpoints[leaf.checkpoint].spec(leaf.name).dtype
-        key = slot, dtype, length
+    def _slot(self, output: Output, place: int) -> Slot:
+        leaf, length = output.leaves[place], program_length(output)
+        source = self.plan.checkpoints[leaf.checkpoint]
+        dtype = source.spec(leaf.name).dtype
+        key = place, dtype, length
         if key not in self._buffers:
             raw = bytearray(length * dtype.itemsize)
             self._buffers[key] = raw, torch.frombuffer(raw, dtype=dtype)
-        return self._buffers[key]
+        return Slot(source, leaf.name, *self._buffers[key])
 
     def _whole(self, leaf: Leaf, dtype: torch.dtype) -> Tensor:
         return self.plan.checkpoints[leaf.checkpoint].read(leaf.name).to(dtype)
@@ -220,7 +213,7 @@ class Bench:
     def _load(self, leaf: Leaf, tile: Tile, slot: int, dtype: torch.dtype, stored: Tensor | None = None) -> Tensor:
         """A leaf's entries in the compute dtype, in the tile's shape, and zeros behind them.
 
-        stored: as `_store` gives them, if they were read.
+        stored: as a slot gives them, if they were read.
         """
         size = padded(tile)
         held = self._tiles.get(slot)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -40,6 +41,9 @@ class Known:
     value: Any
     done: bool
 
+
+Needles = Callable[[], tuple[Tensor, ...]]
+"""Gives what a reduction must be told, to one that asks."""
 
 When = str | Callable[[Mapping[str, Any]], bool] | None
 
@@ -99,11 +103,11 @@ class Fold(Statistic, ABC):
         return ""
 
     def needles(self, known: Known) -> tuple[Tensor, ...]:
-        """What `reduce` must be told of what is known, as 0-d tensors."""
+        """What `reduce` may have to be told of what is known, as 0-d tensors."""
         return ()
 
     @abstractmethod
-    def reduce(self, value: Any, tile: Tile, manner: str, needles: tuple[Tensor, ...]) -> Any:
+    def reduce(self, value: Any, tile: Tile, manner: str, needles: Needles) -> Any:
         """What `take` needs of one tile's value: tensors in lists or tuples. Arithmetic alone, so that it compiles."""
 
     @abstractmethod
@@ -112,7 +116,7 @@ class Fold(Statistic, ABC):
 
     def add(self, state: Any, value: Any, tile: Tile, known: Known) -> None:
         """Take one tile's value into the state."""
-        self.take(state, self.reduce(value, tile, self.manner(known), self.needles(known)), tile, known)
+        self.take(state, self.reduce(value, tile, self.manner(known), partial(self.needles, known)), tile, known)
 
     @abstractmethod
     def merge(self, state: Any, other: Any) -> None:

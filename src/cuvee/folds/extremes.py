@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from cuvee.folds.base import Fold, Known, Tile, in_order
+from cuvee.folds.base import Fold, Known, Needles, Tile, in_order
 
 
 class Extremes(Fold):
@@ -16,7 +15,7 @@ class Extremes(Fold):
     def begin(self) -> Any:
         return {}
 
-    def reduce(self, value: Any, tile: Tile, manner: str, needles: tuple[Tensor, ...]) -> Any:
+    def reduce(self, value: Any, tile: Tile, manner: str, needles: Needles) -> Any:
         flat = value.reshape(-1)[: tile.stop - tile.start]
         return flat.min(), flat.max()
 

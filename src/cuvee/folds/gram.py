@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cuvee.folds.base import Fold, Known, Tile, When, in_order
+from cuvee.folds.base import Fold, Known, Needles, Tile, When, in_order
 from cuvee.kernels.process import traced
 
 
@@ -39,7 +39,7 @@ class Gram(Fold):
     idle = 0.0
     anywhere = True
 
-    def reduce(self, value: Any, tile: Tile, manner: str, needles: tuple[Tensor, ...]) -> Any:
+    def reduce(self, value: Any, tile: Tile, manner: str, needles: Needles) -> Any:
         flat = [v.reshape(-1) for v in value]
         if self.scope not in ("all rows", "column") and flat[0].device.type != "cpu":
             return _on_device(flat, tile)

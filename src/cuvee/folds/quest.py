@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from cuvee.folds import search
-from cuvee.folds.base import Fold, Known, Tile, as_tuple
+from cuvee.folds.base import Fold, Known, Needles, Tile, as_tuple
 from cuvee.kernels import select
 from cuvee.kernels.process import traced
 
@@ -33,10 +34,15 @@ class Quest:
     def start(cls, searches: Iterable[search.Search], size: int, dtype: torch.dtype, *, single: bool) -> Quest:
         return cls(tuple(searches), size, dtype, single, "inside" if size <= search.SMALL else "sample")
 
-    @property
+    @cached_property
     def open(self) -> list[int]:
         """Which searches go on."""
         return [i for i, each in enumerate(self.searches) if each.value is None]
+
+    @cached_property
+    def streams(self) -> list[int]:
+        """What each of them looks at."""
+        return [self.searches[i].stream for i in self.open]
 
 
 class Seeking(Fold):
@@ -55,18 +61,19 @@ class Seeking(Fold):
 
     def manner(self, known: Known) -> str:
         quest: Quest = known.value
-        return " ".join(str(quest.searches[i].stream) for i in quest.open)
+        return " ".join(map(str, quest.streams))
 
     def needles(self, known: Known) -> tuple[Tensor, ...]:
         quest: Quest = known.value
         return search.needles([quest.searches[i] for i in quest.open])
 
-    def reduce(self, value: Any, tile: Tile, manner: str, needles: tuple[Tensor, ...]) -> Any:
+    def reduce(self, value: Any, tile: Tile, manner: str, needles: Needles) -> Any:
         flat = [each.reshape(-1) for each in as_tuple(value)]
         streams = [int(stream) for stream in manner.split()]
         if traced() or flat[0].device.type == "cpu":
             return [flat[stream] for stream in dict.fromkeys(streams)]
-        ends, entries = zip(needles[::2], needles[1::2], strict=True), tile.stop - tile.start
+        told, entries = needles(), tile.stop - tile.start
+        ends = zip(told[::2], told[1::2], strict=True)
         return [select.inside_there(flat[s][:entries], *pair) for s, pair in zip(streams, ends, strict=True)]
 
     def begin(self) -> Any:
@@ -74,10 +81,10 @@ class Seeking(Fold):
 
     def take(self, state: Any, reduced: Any, tile: Tile, known: Known) -> None:
         quest: Quest = known.value
-        streams = [quest.searches[i].stream for i in quest.open]
+        streams, entries = quest.streams, tile.stop - tile.start
         if isinstance(reduced[0], Tensor):  # the streams that are sought in, each once
             values = dict(zip(dict.fromkeys(streams), reduced, strict=True))
-            reduced = [values[stream][: tile.stop - tile.start] for stream in streams]
+            reduced = [v if v.numel() == entries else v[:entries] for v in map(values.__getitem__, streams)]
         for place, (i, stream, found) in enumerate(zip(quest.open, streams, reduced, strict=True)):
             if quest.stage == "inside":
                 if i not in state:

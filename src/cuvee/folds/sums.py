@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cuvee.folds.base import Fold, Known, Tile, in_order
+from cuvee.folds.base import Fold, Known, Needles, Tile, in_order
 from cuvee.kernels.process import traced
 
 
@@ -23,7 +23,7 @@ class Sum(Fold):
 
     idle = 0.0
 
-    def reduce(self, value: Any, tile: Tile, manner: str, needles: tuple[Tensor, ...]) -> Any:
+    def reduce(self, value: Any, tile: Tile, manner: str, needles: Needles) -> Any:
         if isinstance(value, tuple):
             return tuple(self.reduce(each, tile, manner, needles) for each in value)
         flat = value.reshape(-1)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cuvee.folds.base import Known, Tile, When, as_tuple
+from cuvee.folds.base import Known, Needles, Tile, When, as_tuple
 from cuvee.folds.quest import Quest, Seeking, size_of
 from cuvee.folds.search import Search, anywhere, entry_at
 from cuvee.kernels import select
+from cuvee.kernels.numbers import number
 
 TIES = "ties"
 """How a pass reduces tiles that counts what equals the thresholds."""
@@ -33,20 +34,13 @@ class _Cut:
 
     @property
     def threshold(self) -> Tensor:
-        return _scalar(self.value, self.dtype, torch.is_inference_mode_enabled())
+        return number(self.value, self.dtype)
 
     @property
     def above(self) -> Tensor:
         """The next greater value."""
         kind = np.float64 if self.dtype == torch.float64 else np.float32
-        return _scalar(
-            float(np.nextafter(kind(self.value), kind(np.inf))), self.dtype, torch.is_inference_mode_enabled()
-        )
-
-
-@lru_cache(256)
-def _scalar(value: float, dtype: torch.dtype, inference: bool) -> Tensor:
-    return torch.tensor(value, dtype=dtype)
+        return number(float(np.nextafter(kind(self.value), kind(np.inf))), self.dtype)
 
 
 @dataclass(frozen=True)
@@ -109,11 +103,11 @@ class TopK(Seeking):
             return super().needles(known)
         return tuple(cut.threshold for cut in known.value.cuts)
 
-    def reduce(self, value: Any, tile: Tile, manner: str, needles: tuple[Tensor, ...]) -> Any:
+    def reduce(self, value: Any, tile: Tile, manner: str, needles: Needles) -> Any:
         if manner != TIES:
             return super().reduce(value, tile, manner, needles)
         streams = [each.reshape(-1) for each in as_tuple(value)]
-        equal = [torch.where(flat == cut, 1.0, 0.0) for flat, cut in zip(streams, needles, strict=True)]
+        equal = [torch.where(flat == cut, 1.0, 0.0) for flat, cut in zip(streams, needles(), strict=True)]
         return [[each[start:stop].sum() for _, start, stop in tile.blocks()] for each in equal]
 
     def take(self, state: Any, reduced: Any, tile: Tile, known: Known) -> None:

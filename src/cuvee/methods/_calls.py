@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property, lru_cache, partial
+from functools import cache, cached_property, partial
 from math import prod
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from cuvee.core import Grid, Key
 from cuvee.folds import Known, Tile
 from cuvee.kernels import bits
+from cuvee.kernels.numbers import number
 from cuvee.methods._matrices import why_no_matrix
 from cuvee.methods._parameters import Parameter
 from cuvee.methods._protocol import Method, asks
@@ -220,19 +221,25 @@ class Evaluator:
         """One pass of a step over some tiles: partial states by statistic."""
         folds = {name: step.call.method.fold(name) for name in self.unfinished(step)}
         states = {name: fold.begin() for name, fold in folds.items()}
+        known = {name: self.known(step.call, name) for name in folds}
+        reduced = self.reducer(step, tuple(folds))
         for tile in tiles:
-            for (name, fold), reduced in zip(folds.items(), self.reduced(step, tuple(folds), tile), strict=True):
-                fold.take(states[name], reduced, tile, self.known(step.call, name))
+            for (name, fold), found in zip(folds.items(), reduced(tile), strict=True):
+                fold.take(states[name], found, tile, known[name])
         return states
 
-    def reduced(self, step: Step, names: tuple[str, ...], tile: Tile) -> list[Any]:
-        """What the folds of these names reduce a tile to."""
-        frame = Frame(self, step.call, tile)
-        found = []
-        for name in names:
-            fold, known = step.call.method.fold(name), self.known(step.call, name)
-            found.append(fold.reduce(frame.once(fold.of), tile, fold.manner(known), self.needles(step, name)))
-        return found
+    def reducer(self, step: Step, names: tuple[str, ...]) -> Callable[[Tile], list[Any]]:
+        """What reduces a tile to what the folds of these names take, in a pass."""
+        folds = [step.call.method.fold(name) for name in names]
+        manners = [fold.manner(self.known(step.call, name)) for fold, name in zip(folds, names, strict=True)]
+        needles = [cache(partial(self.needles, step, name)) for name in names]
+
+        def reduced(tile: Tile) -> list[Any]:
+            frame = Frame(self, step.call, tile)
+            given = zip(folds, manners, needles, strict=True)
+            return [fold.reduce(frame.once(fold.of), tile, manner, told) for fold, manner, told in given]
+
+        return reduced
 
     def close(self, step: Step, states: Mapping[str, Any]) -> None:
         """End a pass: statistics learn from the merged states."""
@@ -338,10 +345,4 @@ def as_number(value: Any) -> Any:
         return tuple(as_number(v) for v in value)
     if value is None or isinstance(value, Tensor):
         return value
-    return _constant(float(value), torch.is_inference_mode_enabled())
-
-
-@lru_cache(4096)
-def _constant(value: float, inference: bool) -> Tensor:
-    """One tensor for all tensors that share a number."""
-    return torch.tensor(value, dtype=torch.float64)
+    return number(float(value))

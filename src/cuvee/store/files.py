@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cuvee.core import Buffer, CuveeError, TensorSpec
+from cuvee.core import Buffer, CuveeError, Lane, TensorSpec
 from cuvee.store.header import Header, read_header
 
 
@@ -47,6 +47,12 @@ class SafetensorsFile:
         self._fill(name, view, offset + start * spec.dtype.itemsize)
         flat = torch.frombuffer(view, dtype=spec.dtype) if size else torch.empty(0, dtype=spec.dtype)
         return flat if span else flat.view(spec.shape)
+
+    def lane(self, name: str) -> Lane:
+        """As `Checkpoint.lane`."""
+        spec, offset = self.header.tensors[name]
+        size = spec.dtype.itemsize
+        return lambda start, _, memory: self._fill(name, memory, offset + start * size)
 
     def _fill(self, name: str, view: memoryview, offset: int) -> None:
         done = 0

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from cuvee.core import Buffer, Checkpoint, CuveeError, TensorSpec
+from cuvee.core import Buffer, Checkpoint, CuveeError, Lane, TensorSpec
 from cuvee.store.files import SafetensorsFile
 
 SINGLE = ("model.safetensors", "diffusion_pytorch_model.safetensors")
@@ -43,6 +43,9 @@ class Folder(Checkpoint):
 
     def read(self, name: str, span: tuple[int, int] | None = None, into: Buffer | None = None) -> Tensor:
         return self._where[name].read(name, span, into)
+
+    def lane(self, name: str) -> Lane:
+        return self._where[name].lane(name)
 
     def config(self) -> dict[str, Any]:
         return self._config

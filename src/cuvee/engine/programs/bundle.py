@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cuvee.engine.programs.inputs import NotUniformError, Spec, shape_of, tensors, value_of
+from cuvee.engine.programs.inputs import NotUniformError, Spec, filled, rebuilt, shape_of, tensors, value_of
+from cuvee.engine.slots import Slot
 from cuvee.folds import Tile
-from cuvee.methods._calls import Evaluator, Leaf, Statistics, Step
+from cuvee.methods._calls import Evaluator, Frame, Leaf, Statistics, Step
 from cuvee.plan.plan import Output
 from cuvee.store.cache import cache_folder
 
@@ -41,6 +42,7 @@ class Program:
         self._result = about["result"]
         self.tiled: list[Spec] = [tuple(spec) for spec in about["tiled"]]
         self.specs: list[Spec] = [tuple(spec) for spec in about["specs"]]
+        self.varying = [place for place, spec in enumerate(self.specs) if spec[0] not in FIXED]
         self._shapes, self._small = about["shapes"], about["small"]
         self._once = None if about["once"] is None else _function(**about["once"])
         self._held: tuple[Sequence[Any], list[Tensor]] | None = None
@@ -95,10 +97,13 @@ class Bundle:
         found = json.loads((folder / FILE).read_text(encoding="utf-8"))
         self.reason: str = found["reason"]
         self.write: Program | None = None
+        self.rows: dict[tuple[int, str], Program] = {}
         self._folds: dict[tuple[int, tuple[str, ...], tuple[str, ...]], Program] = {}
         for about in found["programs"]:
             if "write" in about:
                 self.write = Program(about, folder)
+            elif "rows" in about:
+                self.rows[tuple(about["rows"])] = Program(about, folder)
             else:
                 key = about["step"], tuple(about["names"]), tuple(about["manners"])
                 self._folds[key] = Program(about, folder)
@@ -141,35 +146,40 @@ class Kept:
 class Compiled(Evaluator):
     """An evaluator that has programs for whole tiles; where none suits, it goes the usual way.
 
-    raw(slot, tile) gives a leaf's entries as stored, in a buffer of the programs' length.
+    slots: of the output's leaves, in order.
     """
 
     def __init__(
         self,
         output: Output,
         read: Callable[[Leaf, Tile | None], Tensor],
-        raw: Callable[[int, Tile], Tensor],
+        slots: Sequence[Slot],
         statistics: Statistics,
         bundle: Bundle,
         kept: Kept,
     ) -> None:
         super().__init__(output.order, output.compute, read, statistics)
-        self._output, self._raw, self._bundle, self._kept = output, raw, bundle, kept
+        self._output, self._slots, self._bundle, self._kept = output, slots, bundle, kept
         self._steps = {(id(step.call), step.stats): place for place, step in enumerate(output.steps)}
-        self._fixed: dict[Spec, Any] = {}
+        self._fixed: dict[Program, list[Any]] = {}
 
-    def reduced(self, step: Step, names: tuple[str, ...], tile: Tile) -> list[Any]:
-        method = step.call.method
-        manners = tuple(method.fold(name).manner(self.known(step.call, name)) for name in names)
+    def reducer(self, step: Step, names: tuple[str, ...]) -> Callable[[Tile], list[Any]]:
+        folds = ((step.call.method.fold(name), name) for name in names)
+        manners = tuple(fold.manner(self.known(step.call, name)) for fold, name in folds)
         program = self._bundle.fold(self._steps[id(step.call), step.stats], names, manners)
-        if program is not None:
+        usual = super().reducer(step, names)
+        if program is None:
+            return usual
+
+        def reduced(tile: Tile) -> list[Any]:
             try:
-                small = program.small(self._values(program, tile))
+                small = self._small(program, tile)
             except NotUniformError:
-                return super().reduced(step, names, tile)
+                return usual(tile)
             found: list[Any] = program(self._large(program, tile, self._kept.get), small)
             return found
-        return super().reduced(step, names, tile)
+
+        return reduced
 
     def write(self, tile: Tile, out: Tensor) -> Tensor | None:
         """Fill a tile of output, of the programs' length; None where no program suits, and nothing is filled.
@@ -180,9 +190,9 @@ class Compiled(Evaluator):
         if program is None:
             return None
         edges = [tile.start, *self._changes(program, tile), tile.stop]
-        parts = [tile._replace(start=start, stop=stop) for start, stop in pairwise(edges)]
+        parts = [tile._replace(start=start, stop=stop) for start, stop in pairwise(edges)] if len(edges) > 2 else [tile]
         try:
-            small = [list(program.small(self._values(program, part))) for part in parts]
+            small = [self._small(program, part) for part in parts]
         except NotUniformError:
             return None
         large = self._large(program, tile, self._kept.take)
@@ -198,28 +208,43 @@ class Compiled(Evaluator):
     def _changes(self, program: Program, tile: Tile) -> list[int]:
         """Entries of a tile from which on a statistic is another."""
         found = set()
-        for kind, *rest in program.specs:
+        for place in program.varying:
+            kind, *rest = program.specs[place]
             if kind == "statistic":
                 call = self._output.calls[rest[0]]
                 found.update(call.method.fold(rest[1]).changes(self.known(call, rest[1]), tile))
         return sorted(found)
 
-    def _values(self, program: Program, tile: Tile) -> list[Any]:
-        values = []
-        for spec in program.specs:
-            if spec in self._fixed:
-                values.append(self._fixed[spec])
-                continue
-            value = value_of(spec, self, self._output, tile)
-            if spec[0] in FIXED:
-                self._fixed[spec] = value
-            values.append(value)
-        return values
+    def _small(self, program: Program, tile: Tile) -> list[Tensor]:
+        """A program's small arguments on a tile. Raises NotUniformError."""
+        values = self._fixed.get(program)
+        if values is None:
+            values = [self._value(each, tile) if each[0] in FIXED else None for each in program.specs]
+            self._fixed[program] = values
+        if program.varying:
+            values = values.copy()
+            for place in program.varying:
+                values[place] = self._value(program.specs[place], tile)
+        return program.small(values)
 
     def _large(self, program: Program, tile: Tile, held: Callable[..., Any]) -> list[Tensor]:
         leaves = len(self._output.leaves)
         late: list[Tensor] = []
         for spec in program.tiled:
-            make = partial(value_of, spec, self, self._output, tile)
+            make = partial(self._rows if spec[0] == "rows" else self._value, spec, tile)
             late += tensors(held(spec, tile, make) if spec[0] == "rows" else make())
-        return [self._raw(slot, tile) if slot < leaves else late[slot - leaves] for slot in program.large]
+        return [self._slots[slot].fill(tile) if slot < leaves else late[slot - leaves] for slot in program.large]
+
+    def _value(self, spec: Spec, tile: Tile) -> Any:
+        return value_of(spec, self, self._output, tile)
+
+    def _rows(self, spec: Spec, tile: Tile) -> Any:
+        """A statistic of row scope, from what a program gives for it, if there is one."""
+        _, place, name = spec
+        program = self._bundle.rows.get((place, name))
+        if program is None:
+            return self._value(spec, tile)
+        call, entries = self._output.calls[place], tile.stop - tile.start
+        found = program(self._large(program, tile, self._kept.get), self._small(program, tile))
+        rows = rebuilt(found, (each[:entries].view(tile.grid.view) for each in tensors(found)))
+        return filled(call.method.stats[name].local(rows, Frame(self, call, tile).ask), self._output)

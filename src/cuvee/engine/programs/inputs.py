@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 from cuvee.engine.programs.structure import program_length
 from cuvee.folds import Tile
 from cuvee.kernels import bits
+from cuvee.kernels.numbers import number
 from cuvee.methods._calls import Call, Evaluator, Frame, Step, padded, stream
 from cuvee.plan.plan import Output
 
@@ -34,25 +35,26 @@ def value_of(spec: Spec, evaluator: Evaluator, output: Output, tile: Tile) -> An
     if kind == "first":
         return bits.counters(0, tile.start)[0]
     if kind == "entries":
-        return torch.tensor(float(tile.stop - tile.start))
+        return number(float(tile.stop - tile.start), torch.float32)
     call = output.calls[rest[0]]
     if kind == "number":
         return Evaluator.numbers(evaluator, call)[rest[1]]
     if kind == "rows":
         found = Evaluator.within_rows(evaluator, Frame(evaluator, call, tile), rest[1])
-        return rebuilt(found, (_filled(each, program_length(output)) for each in tensors(found)))
+        return filled(found, output)
     if kind == "statistic":
         return Evaluator.bound(evaluator, call, rest[1], tile, _not_uniform)
     if kind == "needle":
         return call.method.fold(rest[1]).needles(evaluator.known(call, rest[1]))
     if kind == "bits":
         return bits.counters(stream(call, *rest[1:]), tile.start)[1:]
-    return torch.tensor(float(call.size), dtype=torch.float64)
+    return number(float(call.size))
 
 
-def _filled(values: Tensor, length: int) -> Tensor:
-    """As a program takes them: in one run, zeros behind them."""
-    return pad(values.reshape(-1), (0, length - values.numel()))
+def filled(value: Any, output: Output) -> Any:
+    """Tensors as an output's programs take them: in one run, zeros behind them."""
+    length = program_length(output)
+    return rebuilt(value, (pad(each.reshape(-1), (0, length - each.numel())) for each in tensors(value)))
 
 
 def _not_uniform() -> Any:
