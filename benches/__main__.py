@@ -59,11 +59,12 @@ def _row(name: str, base: Path, experts: list[Path], options: argparse.Namespace
     command = [sys.executable, "-m", "cuvee", "-q", "merge", str(file), "-o", str(out), "--memory", options.memory]
     command += ["--workers", str(options.workers)]
     warm(file, out)
+    size = sum(path.stat().st_size for path in out.rglob("*.safetensors"))
     planned = json.loads(measure([sys.executable, "-m", "cuvee", "plan", str(file), "--json", *command[8:]]).output)
     works, floors = [], []
     for _ in range(options.runs):  # by turns, and each into memory that a file of this size has just left
         shutil.rmtree(out, ignore_errors=True)
-        floors.append(copy_floor(weights, options.folder / "floor", weights[0].stat().st_size, options.workers))
+        floors.append(copy_floor(weights, options.folder / "floor", size, options.workers))
         works.append(work(file, out, options.workers, options.memory))
         if works[-1]["seconds"] > SLOW:
             break

@@ -33,8 +33,8 @@ class Crew(ABC):
         """Start the processes."""
 
     @abstractmethod
-    def feed(self, following: Next) -> None:
-        """Give each process as many tasks as it may hold."""
+    def feed(self, following: Next, left: int) -> None:
+        """Give each process as many tasks as it may hold. left: how many there are now."""
 
     @abstractmethod
     def busy(self) -> bool:

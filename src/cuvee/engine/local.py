@@ -128,7 +128,7 @@ class _Run:
         try:
             crew.begin(set_up(self.plan, self.room, self.folder, allow_nonfinite=self.allow_nonfinite))
             while True:
-                crew.feed(self.schedule.next)
+                crew.feed(self.schedule.next, self.schedule.left)
                 task = self.schedule.next() if crew.helps else None
                 idle = task is None and not self.under_way
                 if task is not None:

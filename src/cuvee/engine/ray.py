@@ -45,7 +45,7 @@ class Cluster(Crew):
     def _actor(self) -> Any:
         return self._ray.remote(Desk).options(num_cpus=1, scheduling_strategy="SPREAD").remote(self._setup)
 
-    def feed(self, following: Next) -> None:
+    def feed(self, following: Next, left: int) -> None:
         """Each actor takes tasks of its own shards first, so that a file is written from one machine if possible."""
         for place, actor in enumerate(self._actors):
             held = sum(owner == place for owner, _ in self._waiting.values())

@@ -51,6 +51,11 @@ class Schedule:
             self._start(0)
         return self._ready.popleft() if self._ready else None
 
+    @property
+    def left(self) -> int:
+        """Tasks that can run now, and tensors that wait for their first."""
+        return len(self._ready) + len(self._pending)
+
     def give_back(self, task: Task) -> None:
         """Take a task that was not done: the next one is this."""
         self._ready.appendleft(task._replace(statistics=self._known(self.plan.outputs[task.output])))

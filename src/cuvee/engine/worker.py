@@ -32,9 +32,10 @@ class Local(Crew):
     def begin(self, setup: bytes) -> None:
         self._workers = [Worker(setup) for _ in range(self._others)]
 
-    def feed(self, following: Next) -> None:
+    def feed(self, following: Next, left: int) -> None:
+        ahead = min(AHEAD, 1 + left // (1 + self._others))  # the last tasks are for whoever is free
         for worker in self._workers:
-            while worker.waiting < AHEAD:
+            while worker.waiting < ahead:
                 task = following(None)
                 if task is None:
                     return
