@@ -25,7 +25,7 @@ class Slot:
         if tile != self._tile:
             self._tile = None
             at = 0
-            for start, stop in tile.pieces or ((tile.start, tile.stop),):
+            for start, stop in tile.spans:
                 end = at + (stop - start) * self._item
                 self._read(start, stop, self._memory[at:end])
                 at = end

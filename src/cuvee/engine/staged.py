@@ -128,7 +128,7 @@ class Staged(Bench):
         with torch.inference_mode():
             berth.copied.synchronize()
             lent, parts, at = berth.here.numpy().data, [], 0
-            for start, stop in tile.pieces or ((tile.start, tile.stop),):
+            for start, stop in tile.spans:
                 end = at + (stop - start) * stored.itemsize
                 parts.append(source.read(leaf.name, (start, stop), lent[at:end]))
                 if parts[-1].dtype == stored and parts[-1].data_ptr() != berth.here[at:end].data_ptr():

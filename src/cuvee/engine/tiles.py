@@ -224,7 +224,7 @@ class Bench:
             return flat.copy_(stored[:size]).view(tile.grid.view)
         source = self.plan.checkpoints[leaf.checkpoint]
         raw, at = self._raw_for((tile.stop - tile.start) * source.spec(leaf.name).dtype.itemsize), 0
-        for start, stop in tile.pieces or ((tile.start, tile.stop),):
+        for start, stop in tile.spans:
             flat[at : at + stop - start].copy_(source.read(leaf.name, (start, stop), raw))
             at += stop - start
         flat[at:].zero_()

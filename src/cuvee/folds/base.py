@@ -30,6 +30,11 @@ class Tile(NamedTuple):
             yield at // block, at - self.start, min(at + block, self.stop) - self.start
 
     @property
+    def spans(self) -> tuple[tuple[int, int], ...]:
+        """The entries [start, stop) of the tensor that it is made of."""
+        return self.pieces or ((self.start, self.stop),)
+
+    @property
     def chunk(self) -> int:
         return self.start // self.grid.chunk
 

@@ -164,9 +164,9 @@ class Compiled(Evaluator):
         self._fixed: dict[Program, list[Any]] = {}
 
     def reducer(self, step: Step, names: tuple[str, ...]) -> Callable[[Tile], list[Any]]:
-        folds = ((step.call.method.fold(name), name) for name in names)
-        manners = tuple(fold.manner(self.known(step.call, name)) for fold, name in folds)
-        program = self._bundle.fold(self._steps[id(step.call), step.stats], names, manners)
+        call = step.call
+        manners = tuple(call.method.fold(name).manner(self.known(call, name)) for name in names)
+        program = self._bundle.fold(self._steps[id(call), step.stats], names, manners)
         usual = super().reducer(step, names)
         if program is None:
             return usual
