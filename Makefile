@@ -4,13 +4,17 @@ TORCH ?= torch==2.13.0
 VENV ?= .venv
 RUN = $(VENV)/bin
 
-.PHONY: demo test check lint types layers docs soak bench bench-gpu clean
+.PHONY: demo test test-install check lint types layers docs soak bench bench-gpu clean
 
 demo: $(VENV)/.demo
 	$(RUN)/python -m demo
 
 test: $(VENV)/.dev
 	$(RUN)/python -m pytest -n 2 -m "not soak"
+
+# The wheel in a new environment, with the newest of all that it needs.
+test-install:
+	$(PYTHON) tests/install/install.py $(TORCH)
 
 check: lint types layers docs test
 

@@ -24,6 +24,7 @@ from cuvee.plan.memory import Room, check_room, default_memory, parse_size
 from cuvee.plan.plan import CPU
 from cuvee.recipe import Recipe
 from cuvee.recipe.continued import continued
+from cuvee.recipe.sources import is_recipe
 from cuvee.report.card import model_card
 from cuvee.store import open as store
 from cuvee.store import packs
@@ -83,7 +84,7 @@ def merge(
         ray=ray,
         progress=progress,
     )
-    return Path(out)
+    return Path(out).expanduser()
 
 
 def run(
@@ -104,7 +105,7 @@ def run(
 
     `tell` hears of work that comes before the merge.
     """
-    folder = Path(out)
+    folder = Path(out).expanduser()
     if isinstance(planned, adapters.AdapterPlan):
         if device not in (None, CPU):
             raise CuveeError(f"--device {device}: adapters are merged on the CPU. Leave the option out.")
@@ -142,7 +143,7 @@ def add(
     """
     planned = explain(added(merge, models))
     run(planned, out, memory, workers, overwrite=overwrite, progress=progress)
-    return Path(out)
+    return Path(out).expanduser()
 
 
 def added(merge: str | Path, models: Sequence[str | Path]) -> Recipe:
@@ -157,14 +158,14 @@ def added(merge: str | Path, models: Sequence[str | Path]) -> Recipe:
 
 
 def load(
-    model: str | Path | Mapping[str, Tensor] | Recipe | Checkpoint, *, base: str | Path | Checkpoint | None = None
+    model: Source | Mapping[str, Tensor] | Checkpoint, *, base: str | Path | Checkpoint | None = None
 ) -> Checkpoint:
     """A model, or a merge that is not written yet, as a lazy checkpoint: `load("merged").read("lm_head.weight")`.
 
-    A `Recipe`, or a path to one (.yaml, .yml), gives the merge; `pack@task` a model of a pack, whose base may be said
-    where it has moved; anything else is opened as a model. Raises CuveeError.
+    A recipe in any form that `merge` takes gives the merge; `pack@task` a model of a pack, whose base may be said
+    where it has moved; anything else, a mapping of tensors too, is opened as a model. Raises CuveeError.
     """
-    if isinstance(model, Recipe) or (isinstance(model, (str, Path)) and str(model).endswith((".yaml", ".yml"))):
+    if isinstance(model, Recipe) or is_recipe(model):
         return evaluated(explain(model))
     if base is not None and "@" not in str(model):
         raise CuveeError(f"{model}: only a model of a pack (PACK@TASK) can be given a base.")
@@ -188,7 +189,9 @@ def pack(
     be lists with one for each task, or mappings by task. Returns the folder; `load("packed@math")` gives a model back,
     and recipes take it as any other. Raises CuveeError.
     """
-    return packing.pack(models, base, out, kind=kind, overwrite=overwrite, progress=progress, **params)
+    return packing.pack(
+        models, base, Path(out).expanduser(), kind=kind, overwrite=overwrite, progress=progress, **params
+    )
 
 
 def unpack(
@@ -210,7 +213,7 @@ def unpack(
         raise CuveeError(f"{model} is no model of a pack: write PACK@TASK.")
     found.verify()
     if packing.is_adapter(found):
-        return packing.write_adapter(found, Path(out), dtype, overwrite=overwrite)
+        return packing.write_adapter(found, Path(out).expanduser(), dtype, overwrite=overwrite)
     recipe = {"merge_method": "passthrough", "models": [model if base is None else found]}
     return merge(recipe | ({"dtype": dtype} if dtype else {}), out, overwrite=overwrite, progress=progress)
 

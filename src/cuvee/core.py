@@ -23,6 +23,9 @@ CHUNK = 1 << 22
 PIECE = 1 << 12
 """Entries that a sample takes from one place."""
 
+SHORT = 60
+"""Characters of a value beyond which messages name its type alone."""
+
 KERNEL = 16
 """Last axes shorter than this are taken for convolution kernels."""
 
@@ -75,6 +78,9 @@ class Checkpoint(ABC):
 
     folder: Path | None = None
     """Where config.json, tokenizer files and the like are, if anywhere."""
+
+    computed: bool = True
+    """Whether reading a tensor takes more than reading a file."""
 
     @abstractmethod
     def names(self) -> Sequence[str]:
@@ -158,6 +164,15 @@ def row_length(shape: tuple[int, ...]) -> int:
 
 def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
+
+
+def no_model(given: Any) -> str:
+    """What a thing is that was given in place of a model, in a few words."""
+    if isinstance(given, torch.nn.Module):
+        return f"a {type(given).__name__} is a module, not a model's tensors: pass its state_dict()"
+    text = repr(given)
+    shown = text if len(text) <= SHORT and "\n" not in text else f"a {type(given).__name__}"
+    return f"{shown} is not a model"
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

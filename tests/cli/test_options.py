@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import typer
+import yaml
 
 from cuvee import CuveeError
 from cuvee.cli.app import app
@@ -95,7 +96,17 @@ RECIPE_OPTIONS = {
 }
 """Options of merge and plan, with models and a value that change the output."""
 
-HELD = {"--memory", "--workers", "--overwrite", "--allow-nonfinite", "--check-base", "--check"}
+HELD = {
+    "--leave",
+    "--missing",
+    "--allow",
+    "--memory",
+    "--workers",
+    "--overwrite",
+    "--allow-nonfinite",
+    "--check-base",
+    "--check",
+}
 """Options that have a test of their own below."""
 
 
@@ -136,6 +147,22 @@ def test_dtype_and_seed_go_before_a_recipes(cuvee: Callable[..., Any], here: Pat
     facts = json.loads(cuvee("plan", "recipe.yaml", "--dtype", "bfloat16", "--json").out)
     assert facts["dtypes"] == {"bfloat16": 21}
     assert "seed: 5" in cuvee("merge", "recipe.yaml", "--seed", 5, "--print-recipe").out
+
+
+def test_what_is_left_and_allowed_becomes_the_recipes(cuvee: Callable[..., Any], here: Path) -> None:
+    options = ("--leave", "norm=ft0", "--leave", "lm_head", "--missing", "base", "--allow", "heads")
+    said = yaml.safe_load(cuvee("merge", "ft0", "ft1", "-b", "base", "-m", "ties", *options, "--print-recipe").out)
+    left = [{"filter": "norm", "from": "ft0"}, {"filter": "lm_head"}]
+    assert (said["leave"], said["missing"], said["allow"]) == (left, "base", ["heads"])
+    (here / "recipe.yaml").write_text("merge_method: ties\nbase_model: base\nmodels: [ft0]\nleave: {filter: norm}\n")
+    said = yaml.safe_load(cuvee("merge", "recipe.yaml", *options, "--print-recipe").out)
+    assert (said["leave"], said["missing"], said["allow"]) == ([*left, {"filter": "norm"}], "base", ["heads"])
+    with pytest.raises(CuveeError, match="FILTER=WHERE"):
+        cuvee("plan", "ft0", "ft1", "--leave", "norm=")
+    with pytest.raises(CuveeError, match="Did you mean labels"):
+        cuvee("plan", "ft0", "ft1", "--allow", "lables")
+    with pytest.raises(CuveeError, match="--base"):
+        cuvee("plan", "ft0", "ft1", "--missing", "base")
 
 
 def test_memory_and_workers_bound_a_merge(cuvee: Callable[..., Any]) -> None:

@@ -68,7 +68,7 @@ class Run:
         """Before any chunk is written: a random while into the passes over the whole model."""
         if not self.until(lambda: self.lines() >= 0):
             return False
-        wanted = self.seconds() + self.random.uniform(0, 0.3)
+        wanted = self.seconds() + self.random.uniform(0, 0.1)
         return self.until(lambda: self.seconds() >= wanted) and self.lines() == 0
 
     def sealing(self) -> bool:

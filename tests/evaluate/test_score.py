@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from cuvee.core import CuveeError
 from cuvee.evaluate.models import Model, opened
 from cuvee.evaluate.scores import Scores
 from cuvee.evaluate.task import Item, Prediction
+from cuvee.store.folder import Folder
 
 
 def scored(models: Any, tasks: Any, **options: Any) -> Scores:
@@ -251,6 +253,52 @@ def test_a_model_without_a_tensor_or_a_tokenizer_is_refused(zoo: Path, tmp_path:
         (folder / file).unlink()
     with pytest.raises(CuveeError, match="copy: no tokenizer can be loaded"):
         scored([folder], [zoo / "tasks" / "texts"])
+
+
+class SlowToLoad(Folder):
+    """A folder whose tensors take half a second of CPU time to read."""
+
+    def read(self, name: str, span: Any = None, into: Any = None) -> torch.Tensor:
+        if span is None:
+            until = time.process_time() + 0.5 / len(self.names())
+            while time.process_time() < until:
+                pass
+        return super().read(name, span, into)
+
+
+def test_the_cost_is_that_of_the_items_when_they_were_scored(zoo: Path, tmp_path: Path) -> None:
+    model, store, tasks = {"a": zoo / "llama-0"}, tmp_path / "store", [zoo / "tasks" / "texts"]
+    first = scored(model, tasks, store=store)
+    again = scored(model, tasks, store=store)
+    cost = first.costs["a"]
+    assert again.costs["a"] == cost
+    assert again.reused == cost.items == len(first.tasks[0].items)
+    few = scored(model, tasks, store=store, limit=5).costs["a"]
+    spent = [each.cpu_seconds for each in first.tasks[0].predictions["a"]]
+    assert few.items == 5
+    assert min(spent) <= few.cpu_seconds_per_item <= max(spent)
+    more = scored(model, [*tasks, zoo / "tasks" / "words"], store=store).costs["a"]
+    assert (more.items, more.cpu_seconds > cost.cpu_seconds) == (32, True)
+
+
+def test_what_a_model_takes_to_load_is_not_its_cost(zoo: Path, tmp_path: Path) -> None:
+    model, tasks = SlowToLoad(zoo / "llama-0", "slow"), [zoo / "tasks" / "texts"]
+    began = time.process_time()
+    cost = scored({"slow": model}, tasks, store=tmp_path / "slow").costs["slow"]
+    assert time.process_time() - began > 0.5
+    assert 0 < cost.cpu_seconds < 0.25
+
+
+def test_predictions_whose_cost_was_never_measured_have_none(zoo: Path, tmp_path: Path) -> None:
+    model, tasks = {"a": zoo / "llama-0"}, [zoo / "tasks" / "texts"]
+    scored(model, tasks, store=tmp_path)
+    for file in tmp_path.glob("perplexity-*/*.jsonl"):
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        kept = [{key: value for key, value in line.items() if key != "cpu_seconds"} for line in lines]
+        file.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    again = scored(model, tasks, store=tmp_path)
+    assert again.reused == len(again.tasks[0].items)
+    assert again.to_json()["models"][0]["cost"]["cpu_seconds_per_item"] is None
 
 
 def test_scores_are_plain_data(zoo: Path, tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ def _merge_case(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Mer
     def merge(name: str) -> Merged:
         folder = cuvee.merge(f"cases/{name}.yml", tmp_path_factory.mktemp("merged") / name, workers=1)
         *_, recipe = yaml.safe_load_all(Path(f"cases/{name}.yml").read_text())
+        recipe = {**recipe, **recipe.get("modules", {}).get("default", {})}
         base = recipe.get("base_model")
         return Merged(
             folder,

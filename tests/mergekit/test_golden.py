@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 import cuvee
+from cuvee.architecture.layers import Layers
 from cuvee.core import CuveeError
 from cuvee.recipe.settings import value_at
-from cuvee.store.anatomy import Anatomy
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "mergekit"
 INDEX = json.loads((GOLDEN / "index.json").read_text())["cases"]
@@ -50,7 +50,6 @@ EXCLUSIONS = {
     "passthrough_stack": STACKING,
     "slices_linear": STACKING,
     "slices_uneven_sources": STACKING,
-    "modules_syntax": "modules: merging by parts is not supported yet",
     "moe_cheap_embed": EXPERTS,
     "moe_qwen_shared": EXPERTS,
     "moe_residual_scale": EXPERTS,
@@ -107,7 +106,7 @@ def test_mistakes_are_refused(name: str, golden: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", UNSUPPORTED)
 def test_what_is_not_built_is_refused_by_name(name: str, golden: Path, tmp_path: Path) -> None:
-    with pytest.raises(CuveeError, match=r"not supported yet") as caught:
+    with pytest.raises(CuveeError, match="not supported yet") as caught:
         cuvee.merge(f"cases/{name}.yml", tmp_path / "out")
     assert f"cases/{name}.yml:" in str(caught.value)
     assert not (tmp_path / "out").exists()
@@ -117,9 +116,9 @@ def test_what_is_not_built_is_refused_by_name(name: str, golden: Path, tmp_path:
 def test_equal_magnitudes_are_all_that_differs(name: str, merged: Callable[[str], Any]) -> None:
     """Each entry, of both, is one that the method can give: only entries as large as the cut may go either way."""
     case = merged(name)
-    anatomy = Anatomy(case.theirs)
+    layers = Layers(case.theirs)
     for tensor, theirs in case.theirs.items():
-        depth = anatomy.key(tensor).depth
+        depth = layers.key(tensor).depth
         possible, open_ = _outcomes(case, tensor, depth)
         for given in (case.ours[tensor], theirs):
             assert (given - possible).abs().amin(0).max() <= CLOSE

@@ -114,13 +114,57 @@ def test_a_slices_own_base(loaded, refused):
     ]
 
 
+FULL = "slices: [{sources: [{model: a, layer_range: [0, 2]}], parameters: {weight: 2}}]"
+
+
+@pytest.mark.parametrize("inner", [FULL, "models: [{model: a}]"])
+def test_the_default_module_alone_is_what_it_holds(loaded, inner):
+    plain = loaded(f"merge_method: linear\n{inner}\n")
+    assert loaded(f"merge_method: linear\nmodules: {{default: {{{inner}}}}}\n") == plain
+
+
+def test_parameters_of_slices_go_before_those_of_modules_and_of_recipes(loaded, refused):
+    text = """
+        merge_method: linear
+        parameters: {weight: 1, normalize: false}
+        modules:
+          default:
+            parameters: {weight: [{filter: mlp, value: 2}, {filter: norm, value: 3}]}
+            slices:
+              - sources: [{model: a, layer_range: [0, 2]}]
+                parameters: {weight: {filter: embed, value: 4}}
+        """
+    filters = [{"filter": "embed", "value": 4}, {"filter": "mlp", "value": 2}, {"filter": "norm", "value": 3}]
+    assert loaded(text).parameters == {"weight": [*filters, {"value": 1}], "normalize": False}
+    places = [refused(text.replace(f"value: {each}", "value: x"))[0][0] for each in (2, 3, 4)]
+    assert places == [
+        "5:48  modules.default.parameters.weight[0].value",
+        "5:74  modules.default.parameters.weight[1].value",
+        "8:53  modules.default.slices[0].parameters.weight.value",
+    ]
+    assert refused(text.replace("weight: 1", "weight: x"))[0][0] == "2:22  parameters.weight"
+
+
 def test_modules_and_several_forms(refused):
-    assert refused("merge_method: linear\nmodules: {default: {models: [a]}}\n") == [
-        ("2:1  modules", "modules: merging by parts is not supported yet.")
+    parts = "merging by parts is not supported yet; default alone is read."
+    assert refused("merge_method: linear\nmodules: {default: {models: [a]}, vision: {models: [b]}}\n") == [
+        ("2:35  modules.vision", f"modules: vision: {parts}")
+    ]
+    assert refused("merge_method: linear\nmodules: {text: {models: [a]}}\n") == [
+        ("2:11  modules.text", f"modules: text: {parts}")
+    ]
+    assert refused("merge_method: linear\nmodules: {default: {}}\n") == [
+        ("2:20  modules.default", "default is a mapping with either slices or models.")
     ]
     assert refused("merge_method: linear\nmodels: [a]\nslices: []\n") == [
         ("3:1  slices", "models and slices exclude each other.")
     ]
+
+
+def test_a_name_that_a_refused_part_uses_is_no_second_fault(refused):
+    text = "name: First\nmerge_method: karcher\nmodels: [a, b]\n---\nmerge_method: linear\n"
+    (found,) = refused(f"{text}modules: {{text: {{models: [First]}}}}\n")
+    assert found[0] == "6:11  modules.text"
 
 
 def test_references_written_as_mappings(loaded, refused):
@@ -197,30 +241,67 @@ def test_a_single_document_may_have_a_name(loaded):
     assert recipe.notices == ["name has no effect in a recipe of one document (recipe.yaml:1)"]
 
 
-@pytest.mark.parametrize("tokenizer", ["tokenizer: {source: base, tokens: null}", "tokenizer_source: org/base"])
-def test_the_bases_tokenizer(loaded, tokenizer):
-    assert loaded(f"merge_method: linear\nbase_model: org/base\nmodels: [a]\nchat_template: auto\n{tokenizer}\n")
+@pytest.mark.parametrize(
+    ("line", "source"),
+    [
+        ("tokenizer: {source: base, tokens: null}", "base"),
+        ("tokenizer: {source: base, tokens: {}, pad_to_multiple_of: null}", "base"),
+        ("tokenizer: {}", "base"),
+        ("tokenizer_source: org/base", "org/base"),
+        ("tokenizer_source: model:org/base", "org/base"),
+        ("tokenizer_source: union", "union"),
+        ("tokenizer: {source: union}", "union"),
+        ("tokenizer: {source: ./a/../a}", "./a/../a"),
+        ("tokenizer: {source: {path: org/base, revision: main}}", "org/base@main"),
+    ],
+)
+def test_whose_tokenizer(loaded, tmp_path, monkeypatch, line, source):
+    (tmp_path / "a").mkdir()
+    monkeypatch.chdir(tmp_path)
+    recipe = loaded(f"merge_method: linear\nbase_model: org/base\nmodels: [a]\n{line}\n")
+    assert recipe.tokenizer == {"source": source}
+    assert Recipe.load(recipe.to_yaml()) == recipe
+
+
+def test_in_python_and_without_a_base():
+    assert Recipe(merge_method="linear", models=["a"], tokenizer={"source": "model:a", "tokens": {}}).tokenizer == {
+        "source": "a"
+    }
+    assert Recipe.load({"merge_method": "linear", "models": ["a"], "tokenizer": {}}).tokenizer is None
 
 
 @pytest.mark.parametrize(
     ("line", "where", "said"),
     [
-        ("tokenizer_source: union", "4:19  tokenizer_source", "tokenizer: union is not supported yet."),
-        ("tokenizer: {source: ./other}", "4:21  tokenizer.source", "tokenizer: ./other is not supported yet."),
-        ("tokenizer: {source: base, tokens: {}}", "4:27  tokenizer.tokens", "tokenizer: tokens is not supported yet."),
+        (
+            "tokenizer_source: unoin",
+            "4:19  tokenizer_source",
+            "is no model of this recipe. Did you mean union?",
+        ),
+        ("tokenizer: {source: ./other}", "4:21  tokenizer.source", "tokenizer: './other' is no model of this recipe."),
+        (
+            "tokenizer: {source: base, tokens: {x: y}}",
+            "4:27  tokenizer.tokens",
+            "tokenizer: tokens is not supported yet.",
+        ),
         (
             "tokenizer: {source: base, pad_to_multiple_of: 8}",
             "4:27  tokenizer.pad_to_multiple_of",
             "tokenizer: pad_to_multiple_of is not supported yet.",
         ),
-        ("tokenizer: {source: base, x: 8}", "4:27  tokenizer.x", "Unknown key 'x'."),
-        ("tokenizer: base", "4:12  tokenizer", "tokenizer is a mapping with source: base."),
-        ("chat_template: chatml", "4:16  chat_template", "chat_template: 'chatml' is not supported yet."),
+        ("tokenizer: {sorce: base}", "4:13  tokenizer.sorce", "Unknown key 'sorce' of tokenizer. Did you mean source?"),
+        (
+            "tokenizer: base",
+            "4:12  tokenizer",
+            "tokenizer is a mapping {source: base | union |",
+        ),
+        ("chat_template: chatlm", "4:16  chat_template", "There is no chat template 'chatlm'. Did you mean chatml?"),
     ],
 )
-def test_other_tokenizers_are_refused_by_name(refused, line, where, said):
-    found = refused(f"merge_method: linear\nbase_model: base\nmodels: [a]\n{line}\n")
-    assert [(place, words.split("  (")[0]) for place, words in found] == [(where, said)]
+def test_mistakes_in_tokenizers_and_templates(refused, line, where, said):
+    ((place, words),) = refused(f"merge_method: linear\nbase_model: base\nmodels: [a]\n{line}\n")
+    assert place == where
+    assert said in words
 
 
 def test_a_base_tokenizer_needs_a_base(refused):

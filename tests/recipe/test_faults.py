@@ -61,7 +61,7 @@ def test_values_within_gradients_and_filters_are_told_at_their_own_place(refused
             - filter: mlp
               value: [0.5, 1.5, -1]
             - {value: some}
-          normalize: 1
+          normalize: 3
           scope: modl
         """
     ) == [
@@ -73,7 +73,7 @@ def test_values_within_gradients_and_filters_are_told_at_their_own_place(refused
         ("8:15  parameters.density[1].value", f"density: 'some' is not a number.  {DENSITY}"),
         (
             "9:14  parameters.normalize",
-            "normalize: 1 is not true or false.  (normalize: divide by the weights of the models that agree)",
+            "normalize: 3 is not true or false.  (normalize: divide by the weights of the models that agree)",
         ),
         (
             "10:10  parameters.scope",

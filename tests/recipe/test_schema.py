@@ -121,7 +121,9 @@ def test_nulls_are_absent(loaded):
     assert recipe == Recipe(merge_method="linear", models=["a"])
 
 
-NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12).filter(lambda n: n != "<memory>")
+NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="*?["), min_size=1, max_size=12).filter(
+    lambda n: n != "<memory>"
+)
 SHARES = st.floats(0, 1)
 GRADIENTS = SHARES | st.lists(SHARES, min_size=1, max_size=3)
 FILTERS = st.fixed_dictionaries({"value": GRADIENTS}, optional={"filter": NAMES})

@@ -112,3 +112,27 @@ def test_a_parameter_that_is_a_list_is_taken_as_it_stands():
     recipe = Recipe.model_construct(merge_method="linear", models=[], parameters={"exclude": ["a", "b"]})
     assert resolve(recipe, exclude, at("x"), None, "x") == ["a", "b"]
     assert resolve(recipe.model_copy(update={"parameters": {}}), exclude, at("x"), None, "x") == ["head"]
+
+
+def key(name, depth):
+    return Key(name, 0, 1, depth, "layer")
+
+
+@pytest.mark.parametrize("value", [1, 1.0, True])
+@pytest.mark.parametrize("way", ["{}", "[{}, {}]", "{{filter: mlp, value: {}}}", "[{{filter: mlp, value: [{}]}}]"])
+def test_one_and_zero_are_true_and_false(value, way):
+    flag = methods.get("ties").params["normalize"]
+    for each, meant in ((value, True), (type(value)(0), False)):
+        text = f"merge_method: ties\nbase_model: b\nmodels: [a]\nparameters: {{normalize: {way.format(each, each)}}}\n"
+        assert resolve(Recipe.from_yaml(text), flag, key("mlp", 0.5), None, "mlp") is meant
+
+
+def test_between_true_and_false_there_is_nothing():
+    flag = methods.get("ties").params["normalize"]
+    recipe = Recipe.from_yaml("merge_method: ties\nbase_model: b\nmodels: [a]\nparameters: {normalize: [0, 1]}\n")
+    assert [resolve(recipe, flag, key("w", depth), None, "w") for depth in (0.0, 0.6, 1.0)] == [False, False, True]
+
+
+def test_weights_that_cancel_are_refused_for_one_as_for_true(refused):
+    models = "models: [{model: a, parameters: {weight: 1}}, {model: b, parameters: {weight: -1}}]"
+    assert "sum to zero" in refused(f"merge_method: linear\n{models}\nparameters: {{normalize: 1.0}}\n")[0][1]

@@ -183,3 +183,43 @@ def test_a_slow_disk_makes_the_work_wait(file: File, monkeypatch: pytest.MonkeyP
     behind.flush()
     behind.end()
     assert len(taken) == 3 * WINDOWS
+
+
+class Broken(File):
+    """A file whose writes fail by a fault that is no OSError."""
+
+    def write(self, offset: int, data: memoryview) -> None:
+        raise MemoryError("no room")
+
+    put = write
+
+
+@pytest.mark.timeout(60)
+def test_a_fault_of_the_thread_is_told_and_ends_the_wait(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(SIZE))
+    behind, told = Behind(), []
+    behind.write(Broken(tmp_path / "file"), 0, memoryview(bytes(SIZE)))
+    behind.then(told.append)
+    with pytest.raises(MemoryError, match="no room"):
+        behind.flush()
+    behind.end()
+    assert [type(error) for error in told] == [MemoryError]
+
+
+@pytest.mark.timeout(60)
+def test_who_cannot_take_an_answer_is_told_why(tmp_path: Path) -> None:
+    """An answer that is too large to be packed is told as a failure in its place."""
+    (tmp_path / "file").write_bytes(bytes(SIZE))
+    behind, told = Behind(), []
+
+    def tell(error: Exception | None) -> None:
+        if error is None:
+            raise MemoryError("no room for the answer")
+        told.append(str(error))
+
+    behind.write(File(tmp_path / "file"), 0, memoryview(bytes(SIZE)))
+    behind.then(tell)
+    with pytest.raises(MemoryError):
+        behind.flush()
+    behind.end()
+    assert told == ["no room for the answer"]

@@ -131,7 +131,7 @@ def test_hostile_headers(case: str, tmp_path: Path) -> None:
 def test_wrong_lengths(content: bytes, length: int | None, tmp_path: Path) -> None:
     path = tmp_path / "bad.safetensors"
     path.write_bytes(content) if length is None else write(path, content, length=length)
-    with pytest.raises(CuveeError, match=r"bad\.safetensors: not a safetensors file, or cut short"):
+    with pytest.raises(CuveeError, match=r"bad\.safetensors: (not a safetensors file, or cut short|an empty|text)"):
         load(path)
 
 

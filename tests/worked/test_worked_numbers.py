@@ -177,6 +177,18 @@ def test_078_a_gamma_that_rounds_to_nothing_still_keeps_the_density() -> None:
         torch.testing.assert_close(kept, change.masked_fill(change < change[25], 0))
 
 
+@pytest.mark.parametrize("name", ["breadcrumbs", "breadcrumbs_ties"])
+@pytest.mark.parametrize("shape", [(4, 3), (4, 1), (2, 3, 1, 3), (7,)])
+def test_078_short_rows_keep_an_entry(name: str, shape: tuple[int, ...]) -> None:
+    change = torch.linspace(1, 2, torch.Size(shape).numel()).reshape(shape)
+    merge, base = methods.get(name), torch.zeros(shape)
+    rows = shape[0] if len(shape) > 1 else 1
+    for gamma in (0.0, 0.006, 0.4):
+        kept = merge([change], base, density=0.1, gamma=gamma, scope="row").reshape(rows, -1)
+        assert (kept != 0).sum(1).tolist() == [1] * rows
+        assert merge([change], base, density=0, gamma=gamma, scope="row").count_nonzero() == 0
+
+
 @pytest.mark.parametrize(
     ("weight", "expected"), [(0.9, [-1.0, 0, 1, 40]), (1.0, [-1.0, 0, 1, 40]), (0.0, [10.0, 20, 30, 40])]
 )

@@ -48,6 +48,8 @@ def options(
 ) -> None:
     del version
     settings.quiet, settings.verbose, settings.debug = quiet, verbose, debug
+    if quiet:
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 def main() -> None:

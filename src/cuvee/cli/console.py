@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from cuvee.report.units import brief as brief
 from cuvee.report.units import duration as duration
 from cuvee.report.units import size as size
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from cuvee.cli.console import duration, item_progress, print_json, put, say, size, stdout
+from cuvee.cli.console import brief, item_progress, print_json, put, say, size, stdout
 
 Tasks = Annotated[
     list[str] | None,
@@ -110,14 +110,14 @@ def _print_scores(scores: Any, summaries: Any) -> None:
     one_unit = any(each.mean for each in summaries.values())
     headings = [f"{task.name} ({task.unit})" for task in scores.tasks]
     table = Table("model", *headings, *(["mean"] if one_unit and len(headings) > 1 else []), box=None, pad_edge=False)
-    for name in ("CPU", "memory", "size"):
+    for name in ("CPU per item", "memory", "size"):
         table.add_column(name, justify="right")
     for model in scores.models:
         cells = [_interval(scores.score(model, task.name), task.unit) for task in scores.tasks]
         if one_unit and len(headings) > 1:
             cells.append(_interval(summaries[model].mean, scores.tasks[0].unit))
         cost = scores.costs[model]
-        table.add_row(model, *cells, duration(cost.cpu_seconds), size(cost.peak_bytes), size(cost.model_bytes))
+        table.add_row(model, *cells, brief(cost.cpu_seconds_per_item), size(cost.peak_bytes), size(cost.model_bytes))
     stdout().print(table, highlight=False)
 
 

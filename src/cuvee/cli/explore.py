@@ -51,8 +51,10 @@ def inspect(
 
 
 def _facts(checkpoint: Any) -> dict[str, Any]:
+    from cuvee.architecture.layers import Layers, role
+    from cuvee.architecture.roles import embedding_of, head_of
+    from cuvee.architecture.ties import ties_head
     from cuvee.core import dtype_name
-    from cuvee.store import anatomy
 
     names = checkpoint.names()
     specs = {name: checkpoint.spec(name) for name in names}
@@ -66,17 +68,17 @@ def _facts(checkpoint: Any) -> dict[str, Any]:
         "parameters": sum(spec.numel for spec in specs.values()),
         "bytes": sum(spec.nbytes for spec in specs.values()),
         "dtypes": dtypes,
-        "layers": anatomy.Anatomy(names).layers,
-        "tied": anatomy.ties_head(config, names),
-        "head": anatomy.head_of(names),
-        "embedding": anatomy.embedding_of(names),
+        "layers": Layers(names).count,
+        "tied": ties_head(config, names),
+        "head": head_of(names),
+        "embedding": embedding_of(names),
         "tensors": [
             {
                 "name": name,
                 "dtype": dtype_name(spec.dtype),
                 "shape": list(spec.shape),
                 "bytes": spec.nbytes,
-                "role": anatomy.role(name),
+                "role": role(name),
             }
             for name, spec in specs.items()
         ],

@@ -10,16 +10,20 @@ import typer
 
 from cuvee.cli.console import byte_progress, detail, duration, print_json, say, size, told, warn
 from cuvee.cli.shared import (
+    Allow,
     Base,
     Compile,
     Dtype,
+    Leave,
     Memory,
     MethodName,
+    Missing,
     Models,
     Parameters,
     Seed,
     ShardSize,
     Workers,
+    output_of,
     recipe_from,
 )
 from cuvee.engine.launch import default_workers, start_ahead
@@ -42,6 +46,9 @@ def merge(
     parameter: Parameters = None,
     dtype: Dtype = None,
     seed: Seed = None,
+    leave: Leave = None,
+    missing: Missing = None,
+    allow: Allow = None,
     memory: Memory = None,
     workers: Workers = None,
     shard_size: ShardSize = "5GB",
@@ -56,20 +63,31 @@ def merge(
 ) -> None:
     """Merge models, from a recipe or from the command line.
 
-    The recipe is YAML, mergekit's included:  cuvee merge recipe.yaml -o OUT
+    The recipe is YAML, mergekit's included:  cuvee merge recipe.yaml -o OUT   or   cuvee merge recipe.yaml OUT
 
     Without one:  cuvee merge A B C --base X --method ties -p density=0.3 -o OUT
 
     A merge that was stopped goes on when the same command is run again.
     """
-    if not print_recipe and out is not None and ray is None:
+    if not print_recipe and (out is not None or len(models) == 2) and ray is None:
         start_ahead(workers or default_workers(device), [*models, *filter(None, [base])])
 
     from cuvee import api
     from cuvee.core import CuveeError
     from cuvee.engine.devices import check_device
 
-    recipe = recipe_from(models, base=base, method=method, parameters=parameter, dtype=dtype, seed=seed)
+    models, out = output_of(models, out)
+    recipe = recipe_from(
+        models,
+        base=base,
+        method=method,
+        parameters=parameter,
+        dtype=dtype,
+        seed=seed,
+        leave=leave,
+        missing=missing,
+        allow=allow,
+    )
     if print_recipe:
         typer.echo(recipe.to_yaml(), nl=False)
         return
@@ -100,7 +118,7 @@ def merge(
             tell=say,
         )
     if outcome is None:
-        say(f"{out} holds this merge already, complete.")
+        say(f"{out} holds this merge already, complete ({recipe.merge_method}).")
     else:
         _tell(out, planned, outcome)
     if as_json:
@@ -110,11 +128,12 @@ def merge(
 def _tell(out: Path, planned: Any, outcome: Any) -> None:
     written = sum(shard.size for shard in planned.shards)
     resumed = f", {outcome.resumed} chunks kept from an earlier run" if outcome.resumed else ""
-    say(f"{out}: {len(planned.tensors)} tensors, {size(written)}, in {duration(outcome.seconds)}{resumed}")
     if errors := outcome.errors():
         say(told(errors))
     for name, count in outcome.nonfinite.items():
         warn(f"{name}: {count} entries are NaN or infinite")
+    how = f"{size(written)}, by {planned.recipe.merge_method} in {duration(outcome.seconds)}"
+    say(f"{out}: {len(planned.tensors)} tensors, {how}{resumed}")
 
 
 def _facts(out: Path, planned: Any, outcome: Any) -> dict[str, Any]:

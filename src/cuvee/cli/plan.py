@@ -9,11 +9,14 @@ import typer
 from cuvee.cli.console import duration, print_json, put, size, stdout, warn
 from cuvee.cli.lora import show_plan
 from cuvee.cli.shared import (
+    Allow,
     Base,
     Compile,
     Dtype,
+    Leave,
     Memory,
     MethodName,
+    Missing,
     Models,
     Parameters,
     Seed,
@@ -37,6 +40,9 @@ def plan(
     parameter: Parameters = None,
     dtype: Dtype = None,
     seed: Seed = None,
+    leave: Leave = None,
+    missing: Missing = None,
+    allow: Allow = None,
     memory: Memory = None,
     workers: Workers = None,
     shard_size: ShardSize = "5GB",
@@ -53,7 +59,17 @@ def plan(
     from cuvee.engine.programs.prepare import chosen
     from cuvee.plan.memory import check_room, default_memory, parse_size
 
-    recipe = recipe_from(models, base=base, method=method, parameters=parameter, dtype=dtype, seed=seed)
+    recipe = recipe_from(
+        models,
+        base=base,
+        method=method,
+        parameters=parameter,
+        dtype=dtype,
+        seed=seed,
+        leave=leave,
+        missing=missing,
+        allow=allow,
+    )
     planned = api.explain(recipe, shard_size=shard_size)
     if api.makes_adapter(planned):
         show_plan(planned, tensors=tensors, as_json=as_json)

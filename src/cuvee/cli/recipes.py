@@ -28,13 +28,14 @@ def init(
     """Write a commented recipe that merges these models. Raises CuveeError where the method cannot merge them."""
     from cuvee.core import CuveeError
     from cuvee.recipe import Recipe
-    from cuvee.recipe.template import commented
+    from cuvee.recipe.template import commented, default_method
 
-    text = commented(models, base, method or ("ties" if base else "linear"))
+    text = commented(models, base, method or default_method(base))
     Recipe.from_yaml(text)
     if out is None:
         typer.echo(text, nl=False)
         return
+    out = out.expanduser()
     if out.exists():
         raise CuveeError(f"{out} exists already.")
     out.write_text(text, encoding="utf-8")

@@ -10,9 +10,11 @@ import typer
 if TYPE_CHECKING:
     from cuvee.recipe import Recipe
 
-Models = Annotated[list[str], typer.Argument(help="A recipe (.yaml), or models: folders, files, Hub ids, MODEL+LORA.")]
+Models = Annotated[list[str], typer.Argument(help="A recipe, or models: folders, files, Hub ids, MODEL+LORA.")]
 Base = Annotated[str | None, typer.Option("-b", "--base", help="The base model.", show_default=False)]
-MethodName = Annotated[str | None, typer.Option("-m", "--method", help="Merge method (cuvee methods lists them).")]
+MethodName = Annotated[
+    str | None, typer.Option("-m", "--method", help="Default: ties with a base, else linear (cuvee methods lists all).")
+]
 Parameters = Annotated[
     list[str] | None,
     typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="Parameter; NAME.2=VALUE sets it for model 2 only."),
@@ -28,11 +30,50 @@ Dtype = Annotated[
     Literal["bfloat16", "float16", "float32", "float64", "float8_e4m3fn", "float8_e5m2"] | None,
     typer.Option(help="Dtype of the output. Default: the models'.", show_default=False),
 ]
+Leave = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FILTER[=WHERE]",
+        help="Do not merge tensors whose name contains FILTER: WHERE is base, a model, or nothing. Repeatable.",
+        show_default=False,
+    ),
+]
+Missing = Annotated[
+    Literal["refuse", "base"] | None,
+    typer.Option(help="Of a tensor that a model lacks: refuse, or take the base's. Overrides the recipe's."),
+]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CHECK", help="Accept that a check fails: token_order, heads or labels. Repeatable.", show_default=False
+    ),
+]
 ShardSize = Annotated[str, typer.Option(help="Largest output file.")]
 
 
-def is_recipe(reference: str) -> bool:
-    return Path(reference).suffix in (".yaml", ".yml", ".json") and Path(reference).is_file()
+def output_of(models: list[str], out: Path | None) -> tuple[list[str], Path | None]:
+    """The models, and the folder to write: of `-o OUT`, or the second of `RECIPE OUT`. Raises CuveeError.
+
+    A folder that holds a model is no output, unless it is a merge that the same command goes on with.
+    """
+    from cuvee.core import CuveeError
+    from cuvee.recipe.sources import is_recipe_file
+
+    if len(models) < 2 or not is_recipe_file(models[0]):
+        return models, out.expanduser() if out else None
+    recipe, folder, *more = models
+    if more:
+        raise CuveeError(f"{recipe} is a recipe, which names its models: only OUT may stand behind it, not {more[0]}.")
+    if out is not None:
+        raise CuveeError(f"Two outputs are given: {folder} and -o {out}. Leave one out.")
+    path = Path(folder).expanduser()
+    merge = path.is_dir() and any((path / name).exists() for name in ("cuvee.json", ".cuvee"))
+    held = path.is_file() or ((path.is_dir() and any(path.glob("*.safetensors"))) or any(path.glob("*.bin")))
+    if held and not merge:
+        raise CuveeError(
+            f"{folder} is a model, and {recipe} a recipe, which names its models. Write it over with -o {folder}."
+        )
+    return [recipe], path
 
 
 def recipe_from(
@@ -43,21 +84,33 @@ def recipe_from(
     parameters: list[str] | None = None,
     dtype: str | None = None,
     seed: int | None = None,
+    leave: list[str] | None = None,
+    missing: str | None = None,
+    allow: list[str] | None = None,
 ) -> Recipe:
     """The recipe of a file, or of models and options. Options override the file. Raises CuveeError."""
     from cuvee.core import CuveeError
     from cuvee.recipe import Recipe
+    from cuvee.recipe.sources import is_recipe_file
+    from cuvee.recipe.template import default_method, suggested
 
-    if len(models) == 1 and Path(models[0]).suffix in (".yaml", ".yml", ".json"):
+    left = [_left(text) for text in leave or []]
+    if len(models) == 1 and is_recipe_file(models[0]):
         if base or method or parameters:
             raise CuveeError("--base, --method and -p describe a merge without a recipe; edit the recipe instead.")
         recipe = Recipe.load(Path(models[0]))
         changes: dict[str, Any] = {} if seed is None else {"seed": seed}
         changes |= {} if dtype is None else {"dtype": dtype, "out_dtype": None}
-        return recipe.model_copy(update=changes)
+        changes |= {} if missing is None else {"missing": missing}
+        changes |= {"leave": [*left, *recipe.leave]} if left else {}
+        changes |= {"allow": [*recipe.allow, *allow]} if allow else {}
+        return recipe.changed(**changes) if changes else recipe
     shared, own = _parameters(parameters or [], len(models))
+    if method is None:
+        method = default_method(base)
+        shared = {**suggested(method), **shared}
     described: dict[str, Any] = {
-        "merge_method": method or "linear",
+        "merge_method": method,
         "base_model": base,
         "models": [
             {"model": model, "parameters": own[i]} if own[i] else {"model": model} for i, model in enumerate(models)
@@ -65,8 +118,21 @@ def recipe_from(
         "parameters": shared,
         "dtype": dtype,
         "seed": seed,
+        "missing": missing,
+        "leave": left,
+        "allow": allow,
     }
-    return Recipe.load({key: value for key, value in described.items() if value not in (None, {})})
+    return Recipe.load({key: value for key, value in described.items() if value not in (None, {}, [])})
+
+
+def _left(text: str) -> dict[str, str]:
+    """`FILTER`, or `FILTER=WHERE`, as an entry of `leave`. Raises CuveeError."""
+    from cuvee.core import CuveeError
+
+    wanted, equals, where = text.partition("=")
+    if not wanted or (equals and not where):
+        raise CuveeError(f"--leave {text}: write FILTER or FILTER=WHERE.")
+    return {"filter": wanted, "from": where} if equals else {"filter": wanted}
 
 
 def _parameters(given: list[str], count: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:

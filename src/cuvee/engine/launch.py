@@ -63,7 +63,9 @@ def _weight(given: Sequence[str]) -> int:
     for each in map(Path, given):
         with contextlib.suppress(OSError, UnicodeDecodeError):
             named = [each]
-            if each.suffix in (".yaml", ".yml", ".json"):
+            if (
+                each.is_file() and each.stat().st_size < 1 << 20 and each.suffix != ".safetensors"
+            ):  # most likely a recipe
                 words = (word.strip("'\",[]{}") for word in each.read_text(encoding="utf-8").split())
                 named = [each.parent / word for word in dict.fromkeys(words) if word]
             sizes += (sum(file.stat().st_size for file in path.glob("*.safetensors")) for path in named)

@@ -135,7 +135,7 @@ class _Run:
                     self.under_way += 1
                     run(task, self.bench, self.writer, self.own.put)
                 elif not idle:
-                    with contextlib.suppress(OSError):  # which the answers tell
+                    with contextlib.suppress(Exception):  # which the answers tell
                         self.writer.flush()
                 elif not crew.busy():
                     return

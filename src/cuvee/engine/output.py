@@ -15,12 +15,16 @@ from cuvee.engine.journal import STATE, journaled_plan
 from cuvee.engine.local import Outcome
 from cuvee.plan.layout import SIDES
 from cuvee.plan.plan import Plan, Shard
+from cuvee.recipe.chat_templates import chat_template_text
 from cuvee.store import sidecars
 from cuvee.store.folder import read_json
 from cuvee.store.writer import PART, write_text
 
 MANIFEST = "cuvee.json"
 """Written last: its presence says that the merge is complete."""
+
+CARRIED = "carried.json"
+"""In the state folder: names of the files that were copied beside the weights."""
 
 
 class Claim(Protocol):
@@ -42,7 +46,7 @@ def claimed(folder: Path, plan: Claim, *, overwrite: bool) -> Iterator[bool]:
     OSError of the run.
     """
     for checkpoint in plan.checkpoints:
-        places = input_folders(checkpoint.identity()) if checkpoint.folder and folder.exists() else ()
+        places = input_folders(checkpoint.identity()) if folder.exists() else ()
         if any(_is(path, folder) for path in places):
             raise CuveeError(f"{folder} is an input of the merge ({checkpoint.label}): write elsewhere.")
     if folder.exists() and not folder.is_dir():
@@ -84,8 +88,13 @@ def commit(
     if len(plan.weights) > 1:
         files = {output.name: plan.shards[output.shard].file for output in plan.tensors}
         sidecars.write_index(folder, files, sum(output.spec.nbytes for output in plan.tensors))
+    carried = sidecars.carried(plan.donor) if plan.donor else []
+    write_text(folder / STATE / CARRIED, json.dumps(carried))
     if plan.donor:
-        sidecars.carry_over(plan.donor, folder)
+        sidecars.carry_over(plan.donor, folder, carried)
+    template = chat_template_text(plan.recipe.chat_template)
+    if template is not None:
+        sidecars.write_chat_template(folder, template)
     sidecars.write_config(folder, plan.config)
     for name, text in texts.items():
         write_text(folder / name, text)
@@ -102,6 +111,7 @@ def commit(
             }
             for output in sorted(plan.outputs, key=lambda output: output.order)
         },
+        "carried": carried,
         "numbers": outcome.numbers,
         "sides": dict(plan.sides),
         "nonfinite": outcome.nonfinite,
@@ -152,16 +162,35 @@ def _lost(folder: Path, plan: Claim) -> str | None:
 
 def _empty(folder: Path) -> None:
     """Remove what a merge may have left, and nothing else; the manifest first."""
-    manifest = folder / MANIFEST
-    manifest.unlink(missing_ok=True)
+    carried = _carried(folder)
+    (folder / MANIFEST).unlink(missing_ok=True)
     for path in sorted(folder.iterdir()):
         name = path.name.removesuffix(PART)
         weights = name.endswith((".safetensors", ".safetensors.index.json"))
-        if path.is_file() and (
-            weights or name in ("config.json", "adapter_config.json", "README.md") or sidecars.is_carried(name)
-        ):
+        if path.is_file() and (weights or name in ("config.json", "adapter_config.json", "README.md")):
             path.unlink()
+    for name in carried:
+        (folder / name).unlink(missing_ok=True)
+        if (parent := (folder / name).parent) != folder:
+            with contextlib.suppress(OSError):  # it holds more
+                parent.rmdir()
     for path in (folder / SIDES).glob("*.safetensors*"):
         path.unlink()
     journal = folder / STATE / "journal.jsonl"
     journal.unlink(missing_ok=True)
+
+
+def _carried(folder: Path) -> list[str]:
+    """Names of the files that a merge has copied beside the weights, all inside its folder."""
+    found: list[Any] = []
+    for path, key in ((folder / MANIFEST, "carried"), (folder / STATE / CARRIED, None)):
+        try:
+            told = json.loads(path.read_text(encoding="utf-8"))
+            found += told.get(key, []) if key else told
+        except (OSError, ValueError, AttributeError, TypeError):
+            continue
+    return [
+        name
+        for name in found
+        if isinstance(name, str) and not Path(name).is_absolute() and ".." not in Path(name).parts
+    ]

@@ -112,7 +112,11 @@ class Schedule:
         outputs = self.plan.outputs
         open_ = [i for i, o in enumerate(outputs) if not all(self._written(o, c) for c in range(len(o.grid.chunks())))]
         while (open_ or self._all) and self._barriers:
-            part = [i for i, o in enumerate(outputs) if not o.side and _place(o, self._barriers[0]) is not None]
+            part = [
+                i
+                for i, o in enumerate(outputs)
+                if not (o.side or o.copy_of) and _place(o, self._barriers[0]) is not None
+            ]
             first = outputs[part[0]]
             if self._bench.evaluator(first, self.statistics).unfinished(first.steps[self._goal(first)]):
                 self._queue(part)

@@ -91,6 +91,8 @@ def _answer(task: Task, bench: Bench, writer: Writer) -> Done | Failed:
         return _failed(error, output)
 
 
-def _failed(error: OSError, output: Output) -> Failed:
+def _failed(error: Exception, output: Output) -> Failed:
+    if not isinstance(error, OSError):
+        return Failed(f"{output.name}: writing failed by a fault of cuvee ({type(error).__name__}: {error}).")
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return Failed(f"The disk is full while {output.name} is written." if full else f"{output.name}: {error}.")

@@ -5,7 +5,6 @@ Run as `python -m cuvee.engine.worker FD`, so that no script of the caller's is 
 
 from __future__ import annotations
 
-import contextlib
 import pickle
 import signal
 import sys
@@ -93,9 +92,14 @@ class Worker:
 
     def _post(self) -> None:
         """Send from a thread: the worker may itself be waiting for its answer to be taken, and both would wait on."""
-        with contextlib.suppress(OSError):  # the worker died: `receive` tells
+        try:
             while (message := self._outbox.get()) is not None:
                 self.connection.send_bytes(message)
+        except OSError:  # the worker died: `receive` tells
+            return
+        except Exception:  # both would wait for ever: `receive` tells that it died
+            self.process.kill()
+            raise
 
 
 def main(fd: int) -> None:

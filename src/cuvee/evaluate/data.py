@@ -1,16 +1,21 @@
-"""Rows of data files: JSON lines, CSV, numpy archives, and folders that `datasets` saved."""
+"""Rows of data files: JSON lines, CSV, TSV, numpy archives, and folders that `datasets` saved."""
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cuvee.core import CuveeError, did_you_mean
+from cuvee.evaluate.encoding import read_text
 
-FORMATS = ".jsonl, .csv, .npz or a folder saved by datasets"
+FORMATS = ".jsonl, .csv, .tsv, .npz or a folder saved by datasets"
+
+DELIMITERS = ",;\t"
+"""Of the cells of a CSV file: the first one that the header has. Excel writes semicolons where commas are decimal."""
 
 
 class Row(NamedTuple):
@@ -40,33 +45,63 @@ def rows(path: Path) -> Iterator[Row]:
         raise CuveeError(f"{path}: no such file.")
     if path.is_dir():
         return _saved(path)
-    readers = {".jsonl": _json_lines, ".csv": _table, ".npz": _arrays}
+    readers = {".jsonl": _json_lines, ".csv": _table, ".tsv": _tabbed, ".npz": _arrays}
     if path.suffix not in readers:
         raise CuveeError(f"{path}: data is {FORMATS}.")
     return readers[path.suffix](path)
 
 
 def _json_lines(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                cells = json.loads(line)
-            except ValueError as error:
-                raise CuveeError(f"{path}:{number}: not JSON: {error}.") from None
-            if not isinstance(cells, dict):
-                raise CuveeError(f"{path}:{number}: a line is a JSON mapping of columns to values.")
-            yield Row(f"{path}:{number}", path.parent, cells)
+    for number, line in enumerate(io.StringIO(read_text(path), newline=None), start=1):
+        if not line.strip():
+            continue
+        try:
+            cells = json.loads(line)
+        except ValueError as error:
+            raise CuveeError(f"{path}:{number}: not JSON: {error}.") from None
+        except RecursionError:
+            raise CuveeError(f"{path}:{number}: not JSON that can be read: too deep.") from None
+        if not isinstance(cells, dict):
+            raise CuveeError(f"{path}:{number}: a line is a JSON mapping of columns to values.")
+        yield Row(f"{path}:{number}", path.parent, cells)
 
 
 def _table(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8", newline="") as lines:
-        reader = csv.DictReader(lines)
+    text = read_text(path)
+    first, end, rest = text.partition("\n")
+    said = first.rstrip("\r")
+    if end and len(said) == 5 and said.startswith("sep="):  # Excel's own way to say it
+        return _cells(path, rest, said[-1], before=1)
+    return _cells(path, text, _delimiter(text))
+
+
+def _tabbed(path: Path) -> Iterator[Row]:
+    return _cells(path, read_text(path), "\t")
+
+
+def _delimiter(text: str) -> str:
+    """What parts the cells of a header; a comma where it has one cell alone."""
+    for delimiter in DELIMITERS:
+        try:
+            header = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
+        except csv.Error:  # which reading it tells with its line
+            return delimiter
+        if len(header) > 1:
+            return delimiter
+    return DELIMITERS[0]
+
+
+def _cells(path: Path, text: str, delimiter: str, before: int = 0) -> Iterator[Row]:
+    """before: lines of the file that stand before the text."""
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
         for cells in reader:
+            place = f"{path}:{before + reader.line_num}"
             if None in cells:
-                raise CuveeError(f"{path}:{reader.line_num}: more cells than the header has.")
-            yield Row(f"{path}:{reader.line_num}", path.parent, cells)
+                raise CuveeError(f"{place}: more cells than the header has.")
+            yield Row(place, path.parent, cells)
+    except csv.Error as error:
+        raise CuveeError(f"{path}:{before + reader.line_num + 1}: not CSV: {error}.") from None
 
 
 def _arrays(path: Path) -> Iterator[Row]:

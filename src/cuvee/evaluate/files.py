@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from cuvee.core import CuveeError, did_you_mean
 from cuvee.evaluate import tasks
+from cuvee.evaluate.encoding import read_text
 from cuvee.evaluate.file_task import FileTask
 from cuvee.evaluate.zoo import folders
 from cuvee.recipe.faults import Fault, RecipeError, dotted
@@ -69,11 +70,7 @@ def _inside(folder: Path) -> list[Path]:
 
 
 def _read(file: Path) -> list[FileTask]:
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CuveeError(f"{file}: cannot be read: {error}.") from None
-    return [_task(document, file) for document in parse(text, str(file))]
+    return [_task(document, file) for document in parse(read_text(file), str(file))]
 
 
 def _task(document: Document, file: Path) -> FileTask:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,8 +30,8 @@ def harness(
     """Run tasks of lm-eval on a causal language model, written or not.
 
     include: folder with task files of your own, in place of lm-eval's. limit: the first examples of each task. lm-eval
-    fetches its data by itself, and keeps no predictions. Raises CuveeError where lm-eval is missing or has no such
-    task.
+    fetches its data by itself, and keeps no predictions. Raises CuveeError where lm-eval is missing, has no such
+    task or fails, and for a tokenizer that names neither the beginning nor the end of a text.
     """
     try:
         from lm_eval import simple_evaluate
@@ -38,17 +39,36 @@ def harness(
         from lm_eval.tasks import TaskManager
     except ImportError:
         raise CuveeError("Tasks of lm-eval need it: pip install 'cuvee[eval]'.") from None
-    manager = TaskManager(include_path=include and str(include), include_defaults=include is None)
-    for task in tasks:
-        if not manager.match_tasks([task]):
+    with _told("its tasks"):
+        manager = TaskManager(include_path=include and str(include), include_defaults=include is None)
+        known = {task: bool(manager.match_tasks([task])) for task in tasks}
+    for task, found in known.items():
+        if not found:
             raise CuveeError(f"lm-eval has no task {task!r}.{did_you_mean(task, manager.all_tasks)}")
     loaded = Model(opened(model))
-    with settled():
-        runner = HFLM(pretrained=loaded.network(AUTO), tokenizer=loaded.tokenizer, batch_size=BATCH)
-        found: dict[str, Any] = simple_evaluate(
-            runner, tasks=list(tasks), limit=limit, task_manager=manager, log_samples=False
-        )
-    return [score for task, results in found["results"].items() for score in _scores(task, results)]
+    if loaded.tokenizer.bos_token_id is None and loaded.tokenizer.eos_token_id is None:
+        raise CuveeError(f"{loaded.label}: its tokenizer has neither eos nor bos, which lm-eval needs.")
+    with settled():  # tensors of an unwritten merge are read in inference mode, and live in it
+        network = loaded.network(AUTO)
+        with _told(f"{loaded.label}: {', '.join(tasks)}"):
+            runner = HFLM(pretrained=network, tokenizer=loaded.tokenizer, batch_size=BATCH)
+            results: dict[str, Any] = simple_evaluate(
+                runner, tasks=list(tasks), limit=limit, task_manager=manager, log_samples=False
+            )
+    return [score for task, values in results["results"].items() for score in _scores(task, values)]
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Errors of lm-eval, which have no base of their own, as CuveeError of one line; their cause is kept."""
+    try:
+        yield
+    except CuveeError:
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        reason = f": {lines[0].rstrip('.')}" if lines else ""
+        raise CuveeError(f"lm-eval cannot run {what}: {type(error).__name__}{reason}.") from error
 
 
 def _scores(task: str, results: dict[str, Any]) -> list[HarnessScore]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
-import xxhash
 from torch import Tensor
 
 from cuvee import methods
@@ -19,17 +20,16 @@ from cuvee.engine.merged import Merged
 from cuvee.evaluate.task import digest
 from cuvee.plan import build
 from cuvee.recipe import Recipe
+from cuvee.recipe.sources import is_recipe_file
 from cuvee.store import open as store
-from cuvee.store.folder import Folder
+from cuvee.store.content import content_digest
+from cuvee.store.memory import StateDict
 
 Reference = str | Path | Recipe | Checkpoint | Mapping[str, Tensor]
 """A model: a folder, a Hub id, MODEL+LORA, PACK@TASK, a recipe or a path to one, an opened checkpoint, tensors."""
 
 ARCHITECTURES = {"efficientnet_lite": "cuvee.evaluate.zoo.vision.network"}
 """`model_type` of networks that transformers lacks -> the module that registers them with its Auto classes."""
-
-PIECE = 1 << 22
-"""Entries that are hashed at once."""
 
 _VOLATILE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures")
 """What a config tells of its making, not of the network."""
@@ -39,7 +39,7 @@ _TOKENIZER = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "*.mode
 
 def opened(model: Reference) -> Checkpoint:
     """The checkpoint of a model, or of a merge that is not written. Raises CuveeError."""
-    if isinstance(model, (str, Path)) and str(model).endswith((".yaml", ".yml")):
+    if isinstance(model, (str, Path)) and is_recipe_file(model):
         model = Recipe.load(Path(model))
     if not isinstance(model, Recipe):
         return store.load(model)
@@ -55,6 +55,8 @@ class Model:
         """label: what messages call it, by default the checkpoint's."""
         self.checkpoint = checkpoint
         self.label = label or checkpoint.label
+        self.starting = 0.0
+        """CPU seconds that went into loading tokenizer and network, and into the network's first run."""
         self._built: tuple[str, Any] = ("", None)
 
     @cached_property
@@ -75,7 +77,8 @@ class Model:
         if self.checkpoint.folder is None:
             raise CuveeError(f"{self.label}: has no folder, and so no tokenizer.")
         try:
-            return library.AutoTokenizer.from_pretrained(self.checkpoint.folder, local_files_only=True)
+            with self._starts():
+                return library.AutoTokenizer.from_pretrained(self.checkpoint.folder, local_files_only=True)
         except (OSError, ValueError, TypeError) as error:
             raise CuveeError(f"{self.label}: no tokenizer can be loaded: {str(error).splitlines()[0]}") from None
 
@@ -86,8 +89,19 @@ class Model:
         """
         if self._built[0] != auto:
             self._built = (auto, None)  # the old one's memory is free before the new one is built
-            self._built = (auto, self._build(auto, unused))
+            with self._starts():
+                self._built = (auto, self._build(auto, unused))
+                _run_once(self._built[1])
         return self._built[1]
+
+    @contextmanager
+    def _starts(self) -> Iterator[None]:
+        """Count what is done inside as the model's start."""
+        began = time.process_time()
+        try:
+            yield
+        finally:
+            self.starting += time.process_time() - began
 
     def _build(self, auto: str, unused: str | None) -> Any:
         library = transformers()
@@ -122,23 +136,21 @@ class Model:
             raise CuveeError(f"{self.label}: transformers {library.__version__} knows no {kind!r}.") from None
 
 
+def _run_once(network: Any) -> None:
+    """Run a network on what transformers tries networks with, where that fits it: a first run prepares kernels."""
+    with suppress(Exception), torch.no_grad():
+        network(**network.dummy_inputs)
+
+
 def _in_float32(tensor: Tensor) -> Tensor:
     """Integers and booleans stay."""
     return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def _tensors(checkpoint: Checkpoint) -> Any:
-    """A digest of a folder's tensors, whatever files hold them; of a view of others, what it is made of."""
-    if not isinstance(checkpoint, Folder):
-        return checkpoint.identity()
-    hasher = xxhash.xxh3_128()
-    for name in sorted(checkpoint.names()):
-        spec = checkpoint.spec(name)
-        hasher.update(f"{name} {spec}\n".encode())
-        for start in range(0, spec.numel, PIECE):
-            piece = checkpoint.read(name, (start, min(start + PIECE, spec.numel)))
-            hasher.update(piece.view(torch.uint8).numpy().data)
-    return hasher.hexdigest()
+    """A digest of a model's tensors, whatever files hold them; of a view of others, what it is made of."""
+    in_files = not checkpoint.computed and not isinstance(checkpoint, StateDict)
+    return content_digest(checkpoint) if in_files else checkpoint.identity()
 
 
 def _tokenizer_files(folder: Path | None) -> list[bytes]:

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -56,15 +56,41 @@ def _run_task(
     model: Model, fingerprint: str, task: Task, items: Sequence[Item], store: Store, tell: Callable[[int], None]
 ) -> None:
     waiting: list[tuple[Item, Prediction]] = []
+    clock = _Clock(model)
     kept = time.monotonic()
+
+    def keep() -> None:
+        nonlocal waiting, kept
+        each = clock.lap() / len(waiting) if waiting else 0.0
+        store.add(task, fingerprint, [(item, replace(found, cpu_seconds=each)) for item, found in waiting])
+        clock.go_on()
+        tell(len(waiting))
+        waiting, kept = [], time.monotonic()
+
     for index, prediction in task.predict(model, items):
         waiting.append((items[index], prediction))
         if time.monotonic() - kept > KEEP_EVERY:
-            store.add(task, fingerprint, waiting)
-            tell(len(waiting))
-            waiting, kept = [], time.monotonic()
-    store.add(task, fingerprint, waiting)
-    tell(len(waiting))
+            keep()
+    keep()
+
+
+class _Clock:
+    """CPU seconds of this process, without what starting a model takes."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Count from now on."""
+        self._from = self._now()
+
+    def lap(self) -> float:
+        """Seconds since counting began."""
+        return max(0.0, self._now() - self._from)
+
+    def _now(self) -> float:
+        return time.process_time() - self._model.starting
 
 
 def run_all(jobs: Sequence[Job], store: Store, processes: int, tell: Callable[[int], None]) -> None:

@@ -12,7 +12,7 @@ from cuvee.evaluate.files import load_tasks
 from cuvee.evaluate.models import Model, Reference, opened
 from cuvee.evaluate.run import Job, run_all
 from cuvee.evaluate.scores import ScoredTask, Scores
-from cuvee.evaluate.store import Store
+from cuvee.evaluate.store import Cost, Store
 from cuvee.evaluate.task import Item, Task, sample
 from cuvee.plan.provenance import methods_of
 from cuvee.store.memory import StateDict
@@ -64,10 +64,11 @@ def score(
 
     tell(0)
     run_all(jobs, held, processes, tell)
+    scored = [_scored(task, items[task.name], held, fingerprints) for task in found]
     return Scores(
         split,
-        [_scored(task, items[task.name], held, fingerprints) for task in found],
-        {label: held.cost(fingerprint) for label, fingerprint in fingerprints.items()},
+        scored,
+        {label: _cost(scored, label, held.cost(fingerprint)) for label, fingerprint in fingerprints.items()},
         sum(map(len, items.values())) * len(named) - total,
     )
 
@@ -124,6 +125,13 @@ def _travels(model: Reference, checkpoint: Checkpoint) -> bool:
             isinstance(each, StateDict) for each in checkpoint.plan.checkpoints
         )
     return isinstance(model, (str, Path))
+
+
+def _cost(tasks: Sequence[ScoredTask], model: str, runs: Cost) -> Cost:
+    """Of the items of the table, whose time was measured when they were scored; the memory is that of all runs."""
+    spent = [each.cpu_seconds for task in tasks for each in task.predictions[model]]
+    known = [seconds for seconds in spent if seconds is not None]
+    return Cost(len(known), 0.0, sum(known), runs.peak_bytes, runs.model_bytes)
 
 
 def _is_of_script(thing: Any) -> bool:

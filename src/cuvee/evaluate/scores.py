@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ class Scores:
 
     split: str
     tasks: Sequence[ScoredTask]
-    costs: Mapping[str, Cost]  # by model, in the order of the table
+    costs: Mapping[str, Cost]  # by model, in the order of the table: of its items, as measured when they were scored
     reused: int = 0  # predictions that were in the store
 
     @property
@@ -119,7 +119,13 @@ class Scores:
                         | {name: each._asdict() for name, each in (task.calibration(model) or {}).items()}
                         for task in self.tasks
                     },
-                    "cost": asdict(cost),
+                    "cost": {
+                        "items": cost.items,
+                        "cpu_seconds": cost.cpu_seconds,
+                        "cpu_seconds_per_item": cost.cpu_seconds_per_item,
+                        "peak_bytes": cost.peak_bytes,
+                        "model_bytes": cost.model_bytes,
+                    },
                 }
                 for model, cost in self.costs.items()
             ],

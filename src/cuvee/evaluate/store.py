@@ -30,13 +30,18 @@ _FIELDS = {field.name for field in fields(Prediction)}
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What scoring a model took, of all runs that kept predictions of it together."""
+    """What work took: that of some items, or of runs with all that they load."""
 
     items: int = 0
-    seconds: float = 0.0
+    seconds: float = 0.0  # of the clock on the wall; 0 where only CPU time was measured
     cpu_seconds: float = 0.0
     peak_bytes: int = 0  # most memory of any of the processes
     model_bytes: int = 0  # tensors as they are stored
+
+    @property
+    def cpu_seconds_per_item(self) -> float | None:
+        """None where nothing was measured."""
+        return self.cpu_seconds / self.items if self.items else None
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(
@@ -69,7 +74,7 @@ class Store:
             _append(file, [_line(item, prediction) for item, prediction in found])
 
     def cost(self, model: str) -> Cost:
-        """Of all runs together."""
+        """Of all runs that kept predictions of a model together, loading and merging included."""
         costs = ({k: v for k, v in line.items() if k != "model"} for line in _lines(self._costs(model)))
         return sum((Cost(**each) for each in costs), Cost())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import xxhash
@@ -29,7 +29,8 @@ class Item:
 class Prediction:
     """What a model made of one item, in plain numbers and text.
 
-    A task's score is the sum of `value` over the sum of `weight`: right answers over answers, bits over bytes.
+    A task's score is the sum of `value` over the sum of `weight`: right answers over answers, bits over bytes. What it
+    took is measured from outside, and is no part of what makes two predictions equal.
     """
 
     value: float
@@ -38,6 +39,7 @@ class Prediction:
     confidence: float | None = None  # probability of that answer
     nll: float | None = None  # of the right answer, in nats
     brier: float | None = None  # squared distance of all probabilities from the right answer's
+    cpu_seconds: float | None = field(default=None, compare=False)  # that the item took when it was scored
 
 
 class Task(Protocol):

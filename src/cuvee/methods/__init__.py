@@ -54,6 +54,7 @@ def method(
     models: tuple[int, int | None] = (1, None),
     base: str | None = None,
     symmetric: bool = False,
+    ordered: bool = False,
     average: bool = False,
     neutral: Mapping[str, Any] | None = None,
     homogeneous: bool = True,
@@ -73,6 +74,7 @@ def method(
     models: least and most number of models beside the base (None = any number).
     base: "optional" where the method works with or without one; else the signature tells.
     symmetric: the order of models does not matter. average: equal models give that model.
+    ordered: models come one after another, as checkpoints do: a pattern of paths is expanded by training step.
     neutral: parameters that, the rest at their defaults, give a single model back as it is.
     homogeneous: the merge grows and changes sign with its inputs.
     listed_base: a base that the list of models names too is the base alone ("base"), or merged as well ("model").
@@ -97,6 +99,7 @@ def method(
             models=models,
             base=base,
             symmetric=symmetric,
+            ordered=ordered,
             average=average,
             neutral=neutral,
             homogeneous=homogeneous,

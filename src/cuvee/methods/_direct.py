@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from cuvee.core import CuveeError, Grid
+from cuvee.architecture.layers import Layers
+from cuvee.core import CuveeError, Grid, no_model
 from cuvee.folds import Tile
 from cuvee.methods._calls import Call, Evaluator, Leaf, Statistics, Step, padded, steps
 from cuvee.methods._protocol import Method
-from cuvee.store.anatomy import Anatomy
+
+SHOWN = 5
+"""Names that an error lists."""
 
 
 def merge_now(method: Method, models: Sequence[Any], base: Any, *, seed: int, params: Mapping[str, Any]) -> Any:
@@ -22,10 +25,30 @@ def merge_now(method: Method, models: Sequence[Any], base: Any, *, seed: int, pa
     if method.polish or method.given:
         raise CuveeError(f"{method.name} works in a recipe only, {'on a merge' if method.polish else 'with its side'}.")
     given = [*models] if base is None else [base, *models]
+    _check_models(given)
     if not given or isinstance(given[0], Tensor):
         wrapped = [{"": tensor} for tensor in given]
         return _merge(method, wrapped, base is not None, seed, params)[""]
     return _merge(method, given, base is not None, seed, params)
+
+
+def _check_models(given: Sequence[Any]) -> None:
+    """Raises CuveeError for what is no tensor and no state dict, and for names that the models do not share."""
+    for each in given:
+        held = each if isinstance(each, Mapping) else {"": each}
+        wrong = [name for name, tensor in held.items() if not isinstance(tensor, Tensor)]
+        if wrong and not isinstance(each, Mapping):
+            raise CuveeError(f"{no_model(each)}. A method merges tensors, or state dicts of tensors.")
+        if wrong:
+            raise CuveeError(f"{wrong[0]}: {type(held[wrong[0]]).__name__} is not a tensor.")
+        if isinstance(each, Mapping) != isinstance(given[0], Mapping):
+            raise CuveeError("A method merges tensors, or state dicts of tensors, not both at once.")
+    if given and isinstance(given[0], Mapping):
+        for each in given[1:]:
+            alone = [*(given[0].keys() - each.keys()), *(each.keys() - given[0].keys())]
+            if alone:
+                more = f" and {len(alone) - SHOWN} more" if len(alone) > SHOWN else ""
+                raise CuveeError(f"Not all models have {', '.join(sorted(map(str, alone))[:SHOWN])}{more}.")
 
 
 def _merge(
@@ -92,7 +115,8 @@ def resolve(method: Method, count: int, given: Mapping[str, Any]) -> dict[str, A
             raise CuveeError(f"{method.name} needs {p.name}: {p.bounds.help}.")
         value = named.get(p.argument, p.bounds.default)
         if p.per_model:
-            spread = list(value) if isinstance(value, (list, tuple)) else [value] * count
+            several = isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) == 1
+            spread = list(value) if several else [value] * count
             if len(spread) != count:
                 raise CuveeError(f"{p.name}: {len(spread)} values for {count} models.")
             values[p.argument] = tuple(v if isinstance(v, Tensor) else _parse(p, v) for v in spread)
@@ -126,7 +150,7 @@ def _call(
     leaves = tuple(Leaf(i, name) for i in range(len(given)))
     base = leaves[0] if with_base and method.base != "ordinary" else None
     models = leaves[1:] if base else leaves
-    key = Anatomy(given[0]).key(name)
+    key = Layers(given[0]).key(name)
     shape = tuple(given[0][name].shape)
     size = sum(tensor.numel() for tensor in given[0].values())
     return Call(method, "", key, shape, base, models, tuple(range(len(models))), values, seed, size)

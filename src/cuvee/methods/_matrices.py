@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from cuvee.architecture.layers import role
 from cuvee.core import Key
-from cuvee.store.anatomy import role
 
 
 def why_no_matrix(key: Key, shape: tuple[int, ...], exclude: Iterable[str]) -> str:

@@ -43,6 +43,7 @@ class Bounds:
     scaled: bool = False
     stepped: bool = False
     guard: bool = False
+    suggested: Any = None
 
     def words(self) -> str:
         """The limits as a person says them."""
@@ -64,14 +65,16 @@ def param(
     scaled: bool = False,
     stepped: bool = False,
     guard: bool = False,
+    suggested: Any = None,
 ) -> Any:
     """Declare a parameter in a method's signature: its default (none = required), meaning and bounds.
 
     scaled: it is measured in the unit of the tensors' entries, so that it grows with them.
     stepped: entries are counted by it or compared with it, so that results go in steps and have no slope.
     guard: it has no part in the result: some values of it only make the method refuse.
+    suggested: the paper's value, which `cuvee init` writes, where the default is another.
     """
-    return Bounds(default, help, ge, le, gt, lt, scaled, stepped, guard)
+    return Bounds(default, help, ge, le, gt, lt, scaled, stepped, guard, suggested)
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,12 @@ class Parameter:
         return TypeAdapter(Union[checked, _AUTO] if self.auto else checked)  # noqa: UP007
 
     def parse(self, value: Any) -> Any:
-        """A scalar from a recipe as float, bool or str. Raises ValueError in words that name the parameter."""
+        """A scalar from a recipe as float, bool or str; 1 and 0 are a flag's true and false, as in mergekit.
+
+        Raises ValueError in words that name the parameter.
+        """
+        if self.kind == "flag" and isinstance(value, (int, float)) and value in (0, 1):
+            return bool(value)
         if self.auto and value in ("auto", None):
             return None
         kind = f"a {self.noun}" if self.kind in ("number", "whole", "list") else self.noun

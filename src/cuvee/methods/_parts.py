@@ -205,9 +205,12 @@ def _band(size: int, density: Tensor, gamma: Tensor, scope: str) -> tuple[int, i
     """First rank kept and the one after the last, from the largest.
 
     mergekit drops no more outliers than must go for the density; the authors drop them first, then keep what is left.
+    A row of which the density leaves anything keeps an entry: of three entries, a share of 0.15 would else be none.
     """
     kept, dropped = int(density.item() * size), int(gamma.item() * size)
     if scope == "row":
+        if density.item() > 0 and size:
+            kept, dropped = max(kept, 1), min(dropped, size - 1)
         return dropped, min(size, dropped + kept)
     end = min(size, kept + dropped)
     return end - kept, end

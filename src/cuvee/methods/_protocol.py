@@ -83,6 +83,7 @@ class Method:
     least: int  # models beside the base
     most: int | None
     symmetric: bool
+    ordered: bool  # its models came one after another, and the order is part of the result
     average: bool
     neutral: Mapping[str, Any] | None
     homogeneous: bool
@@ -212,6 +213,7 @@ def build(
     models: tuple[int, int | None] = (1, None),
     base: str | None = None,
     symmetric: bool = False,
+    ordered: bool = False,
     average: bool = False,
     neutral: Mapping[str, Any] | None = None,
     homogeneous: bool = True,
@@ -238,6 +240,7 @@ def build(
         least=models[0],
         most=models[1],
         symmetric=symmetric,
+        ordered=ordered,
         average=average,
         neutral=neutral,
         homogeneous=homogeneous,

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 
+from cuvee.architecture.layers import Layers
 from cuvee.core import Checkpoint, dtype_name
 from cuvee.methods._calls import Call, Leaf
-from cuvee.plan.inputs import Input, Stored, check_quantised
+from cuvee.plan.checks import check_changed, check_inputs
+from cuvee.plan.inputs import Input, Stored, check_weights
 from cuvee.plan.layout import SHARD_SIZE, lay_out
 from cuvee.plan.merge import Merge
 from cuvee.plan.plan import Output, Plan, teller
-from cuvee.recipe import Recipe
-from cuvee.store.anatomy import Anatomy, ties_head
+from cuvee.recipe import Recipe, RecipeError
+from cuvee.recipe.filters import filter_findings
+from cuvee.recipe.published import published
 from cuvee.store.open import load
+from cuvee.store.place import place_of
+from cuvee.store.sidecars import check_parts
 
 
 def build(recipe: Recipe, shard_size: int = SHARD_SIZE) -> Plan:
@@ -27,25 +32,37 @@ def build(recipe: Recipe, shard_size: int = SHARD_SIZE) -> Plan:
     """
     opened = _Opened(recipe)
     root = opened.merge(recipe, "")
-    anatomy = Anatomy(root.names())
+    # Filters are held against names here, where all are known.
+    lost, told = filter_findings(recipe, root.names(), (name for each in opened.checkpoints for name in each.names()))
+    if lost:
+        raise RecipeError(lost)
+    layers = Layers(root.names())
     order = {name: place for place, name in enumerate(sorted(root.names()))}
     outputs = []
     for name in root.names():
-        key = anatomy.key(name, recipe.gradient_ends)
+        key = layers.key(name, recipe.gradient_ends)
         expression = root.express(name, key)
         compute = _compute_dtype(expression, opened.checkpoints)
         rule = root.rule(name, key)
         outputs.append(Output(order[name], root.spec(name), expression, compute, name, rule))
         for side, title, call, spec in root.sides(name, key):
             rule = f"{side} of {root.method.name}"
-            outputs.append(Output(order[name], spec, call, compute, f"{side}/{title}", rule, side))
+            outputs.append(Output(order[name], spec, call, compute, f"{side}/{title}", rule, side=side))
+    made = {output.name: output for output in outputs}
+    for name, source in root.tensors.copies.items():
+        if source in made:
+            outputs.append(
+                replace(made[source], name=name, rule=f"copy of {source}, to which it is tied", copy_of=source)
+            )
     outputs = _widened(outputs)
-    metadata = {"format": "pt", "cuvee_recipe": recipe.to_yaml()}
-    placed, shards = lay_out(outputs, metadata, shard_size)
+    check_changed(root, outputs)
     donor = opened.donor(root)
+    notices = check_inputs(root, donor, opened.models) if donor else []
+    metadata = {"format": "pt", "cuvee_recipe": published(recipe)}
+    placed, shards = lay_out(outputs, metadata, shard_size)
     return Plan(
         recipe=recipe,
-        checkpoints=tuple(opened.checkpoints),
+        checkpoints=opened.checkpoints,
         outputs=placed,
         shards=shards,
         config=_config(donor, root, [output for output in placed if not output.side]),
@@ -53,7 +70,7 @@ def build(recipe: Recipe, shard_size: int = SHARD_SIZE) -> Plan:
         numbers={name: tell for name, tell in root.method.numbers.items() if teller(placed, tell)},
         sides={name: side.relative for name, side in root.method.sides.items()},
         left_out=root.left_out(),
-        notices=(*recipe.notices, *root.notices()),
+        notices=(*recipe.notices, *map(str, told), *root.notices(), *notices),
     )
 
 
@@ -62,7 +79,8 @@ class _Opened:
 
     def __init__(self, recipe: Recipe) -> None:
         self.roots = recipe.roots
-        self.checkpoints: list[Checkpoint] = []
+        self._all: list[Stored] = []
+        self._models: list[Stored] = []
         self._inputs: dict[Any, Stored] = {}
         self.seed = recipe.seed
 
@@ -73,16 +91,31 @@ class _Opened:
         """The input that a model reference means; inner recipes become merges."""
         if isinstance(model, Recipe):
             return self.merge(model, path)
-        return self.stored(model)
+        stored = self.stored(model)
+        if stored not in self._models:
+            self._models.append(stored)
+        return stored
+
+    @property
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """All that were opened, in the order of their leaves' indices."""
+        return tuple(each.checkpoint for each in self._all)
+
+    @property
+    def models(self) -> list[Checkpoint]:
+        """Those that are merged."""
+        return [each.checkpoint for each in self._models]
 
     def stored(self, model: Any) -> Stored:
         """A checkpoint, opened once."""
-        key = model if isinstance(model, str) else id(model)
+        key = place_of(model, self.roots)
         if key not in self._inputs:
             checkpoint = load(model, self.roots)
-            stored = Stored(checkpoint, len(self.checkpoints))
-            check_quantised(stored)
-            self.checkpoints.append(checkpoint)
+            if checkpoint.folder is not None:
+                check_parts(checkpoint.folder, checkpoint.label)
+            stored = Stored(checkpoint, len(self._all))
+            check_weights(stored)
+            self._all.append(stored)
             self._inputs[key] = stored
         return self._inputs[key]
 
@@ -92,7 +125,7 @@ class _Opened:
         return None if leaf is None else self.checkpoints[leaf]
 
 
-def _compute_dtype(expression: Leaf | Call, checkpoints: list[Checkpoint]) -> torch.dtype:
+def _compute_dtype(expression: Leaf | Call, checkpoints: Sequence[Checkpoint]) -> torch.dtype:
     """float32, or float64 where an input has it."""
     if isinstance(expression, Leaf):
         wide = checkpoints[expression.checkpoint].spec(expression.name).dtype == torch.float64
@@ -110,15 +143,13 @@ def _widened(outputs: list[Output]) -> list[Output]:
 
 
 def _config(donor: Checkpoint | None, root: Merge, outputs: list[Output]) -> Mapping[str, Any]:
-    """The donor's config with the output's dtype and its tie."""
+    """The merge's config with the output's dtype."""
     if donor is None or not donor.config():
         return {}
-    config = dict(donor.config())
+    config = dict(root.config())
     floating = [output.spec for output in outputs if output.spec.dtype.is_floating_point]
     if floating:
         dtypes = {spec.dtype for spec in floating}
         most = max(dtypes, key=lambda dtype: sum(spec.nbytes for spec in floating if spec.dtype == dtype))
         config["torch_dtype" if "torch_dtype" in config and "dtype" not in config else "dtype"] = dtype_name(most)
-    if root.head is not None and ties_head(config, donor.names()):
-        config["tie_word_embeddings"] = False
     return config

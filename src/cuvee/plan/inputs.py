@@ -1,13 +1,20 @@
-"""Inputs as a merge sees them: a checkpoint or an inner merge, with names matched and tied heads resolved."""
+"""Inputs as a merge sees them: a checkpoint or an inner merge."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, Protocol
 
+import torch
+
+from cuvee.architecture import codes, ties
+from cuvee.architecture.roles import embedding_of, head_of
 from cuvee.core import Checkpoint, CuveeError, Key, TensorSpec
 from cuvee.methods._calls import Call, Leaf
-from cuvee.store import anatomy
+from cuvee.store.lora import Adapted
+from cuvee.store.rows import Resized
+from cuvee.store.sidecars import quantisation_beside
 
 
 class Input(Protocol):
@@ -23,80 +30,76 @@ class Input(Protocol):
 
     def config(self) -> Mapping[str, Any]: ...
 
+    @property
+    def copies(self) -> Mapping[str, str]:
+        """Tensor -> another one of this input that it repeats."""
+        ...
+
 
 class Stored:
     """A checkpoint as an input."""
 
     def __init__(self, checkpoint: Checkpoint, index: int) -> None:
-        self.label, self._checkpoint, self.index = checkpoint.label, checkpoint, index
+        self.label, self.checkpoint, self.index = checkpoint.label, checkpoint, index
+
+    def resize(self, other: Checkpoint, fillers: Mapping[str, str]) -> None:
+        """Cut or fill up tensors to the rows of another model's: own name -> the other's."""
+        self.checkpoint = Resized(self.checkpoint, other, fillers)
 
     def names(self) -> Sequence[str]:
-        return self._checkpoint.names()
+        return self.checkpoint.names()
 
     def spec(self, name: str) -> TensorSpec:
-        return self._checkpoint.spec(name)
+        return self.checkpoint.spec(name)
 
     def express(self, name: str, key: Key) -> Leaf | Call:
         return Leaf(self.index, name)
 
     def config(self) -> Mapping[str, Any]:
-        return self._checkpoint.config()
+        return self.checkpoint.config()
+
+    @cached_property
+    def copies(self) -> Mapping[str, str]:
+        """By the stored bytes; by the config alone where reading would take more than a file's bytes."""
+        if isinstance(self.checkpoint, Adapted):
+            changed = self.checkpoint.changed
+            found = _copies(self.checkpoint.base)
+            return {one: other for one, other in found.items() if not {one, other} & changed}
+        return _copies(self.checkpoint)
 
 
-class Matched:
-    """An input under the names of the merge.
+def _copies(checkpoint: Checkpoint) -> dict[str, str]:
+    names = checkpoint.names()
+    if checkpoint.computed:
+        head, embedding = head_of(names), embedding_of(names)
+        tied = head and embedding and ties.ties_head(checkpoint.config(), names)
+        return {head: embedding} if head and embedding and tied else {}
 
-    A wrapper's prefix is put on or taken off; where this model ties its head and another has its own, the head is read
-    from the embedding.
-    """
+    def read(name: str, start: int, stop: int) -> bytes:
+        size = checkpoint.spec(name).dtype.itemsize
+        return checkpoint.read(name, (start // size, stop // size)).view(torch.uint8).numpy().tobytes()
 
-    def __init__(self, given: Input, wanted: Iterable[str], head: str | None) -> None:
-        self.label, self.given = given.label, given
-        wanted = list(wanted)
-        found = given.names()
-        self._names = anatomy.match_names(wanted, found)
-        self.tied = anatomy.ties_head(given.config(), found)
-        if head and self.tied:
-            embedding = anatomy.embedding_of(found)
-            if embedding is not None:
-                self._names[head] = embedding
-        taken = set(self._names.values())
-        self.extra = [name for name in found if name not in taken]
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._names
-
-    def source(self, name: str) -> str:
-        return self._names[name]
-
-    def spec(self, name: str) -> TensorSpec:
-        return self.given.spec(self._names[name])
-
-    def express(self, name: str, key: Key) -> Leaf | Call:
-        return self.given.express(self._names[name], key)
+    return ties.copies({name: checkpoint.spec(name) for name in names}, read, checkpoint.config())
 
 
-def output_names(reference: Input, others: Sequence[Input]) -> tuple[list[str], str | None]:
-    """Names of a merge's tensors, in the reference's order, and its head's name if the output has its own.
-
-    If all models tie their head to the embedding, so does the output; if one has its own, the output has it too.
-    """
-    names = list(reference.names())
-    given = [reference, *others]
-    heads = [anatomy.head_of(each.names()) for each in given]
-    tied = [anatomy.ties_head(each.config(), each.names()) for each in given]
-    own = [head for head, ties in zip(heads, tied, strict=True) if head and not ties]
-    if own:
-        head = heads[0] or own[0]
-        return (names if head in names else [*names, head]), head
-    if all(tied) and heads[0]:
-        names.remove(heads[0])
-    return names, None
-
-
-def check_quantised(given: Input) -> None:
-    """Raises CuveeError for weights that are codes, not numbers."""
-    quantised = given.config().get("quantization_config")
-    if quantised:
-        kind = quantised.get("quant_method", "unknown") if isinstance(quantised, Mapping) else quantised
-        raise CuveeError(f"{given.label}: quantised weights ({kind}) cannot be merged. Dequantise the model first.")
+def check_weights(given: Stored) -> None:
+    """Raises CuveeError for a model whose tensors are codes of a quantised format, or factors of low-rank changes."""
+    specs = {name: given.spec(name) for name in given.names()}
+    said = codes.quantised(specs, given.config()) or quantisation_beside(given.checkpoint)
+    if said:
+        raise CuveeError(
+            f"{given.label}: quantised weights ({said}) cannot be merged. Dequantise the model first, "
+            "or take the model that it was made from."
+        )
+    factor = codes.factors(specs)
+    if factor and codes.holds_all(specs):
+        raise CuveeError(
+            f"{given.label}: holds LoRA factors beside the weights ({factor}): "
+            "call merge_and_unload() and save it anew."
+        )
+    if factor:
+        raise CuveeError(
+            f"{given.label} is a LoRA, not a model ({factor}): factors averaged one by one are not the average of "
+            "their products. Merge PEFT adapters (folders with adapter_config.json) by `cuvee lora merge`, "
+            "or apply each to its base first."
+        )

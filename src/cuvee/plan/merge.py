@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, reduce
@@ -11,18 +10,23 @@ from typing import Any
 import torch
 
 from cuvee import methods
+from cuvee.architecture import ties
+from cuvee.architecture.layers import Layers
+from cuvee.architecture.roles import embedding_of, head_of, is_buffer
 from cuvee.core import CuveeError, Key, TensorSpec, dtype_name
 from cuvee.methods._calls import Call, Leaf
 from cuvee.methods._matrices import why_no_matrix
-from cuvee.plan.inputs import Input, Matched, Stored, output_names
-from cuvee.recipe import ModelEntry, Recipe, inputs, resolve, resolve_in
-from cuvee.store.anatomy import Anatomy, role
+from cuvee.plan.fit import check_tensors
+from cuvee.plan.inputs import Input, Stored
+from cuvee.plan.matching import Matched, Tensors
+from cuvee.plan.vocabulary import check_tokenizer, fit_rows
+from cuvee.recipe import ModelEntry, Recipe, inputs, left_to, resolve, resolve_in
 
-_BUFFER = re.compile(
-    r"(rotary_emb\.inv_freq|position_ids|token_type_ids|masked_bias|\.attn\.bias|num_batches_tracked)$"
-)
-SHOWN = 5
-"""Tensors that an error lists before it says how many more there are."""
+SHOWN = 3
+"""Names that a notice lists."""
+
+LABELS = ("id2label", "label2id", "num_labels", "problem_type")
+"""What a config says of the classes of a head."""
 
 
 class Merge:
@@ -37,41 +41,69 @@ class Merge:
         self.entries, self.base_entry = inputs(recipe)
         raw = [given(entry.model, f"{path}/models[{self._place(entry)}]") for entry in self.entries]
         base = None if recipe.base_model is None else given(recipe.base_model, f"{path}/base_model")
+        self._check_layers(raw)
+        distinct = {id(each): each for each in ([base, *raw] if base else raw)}
+        self.tensors = Tensors(list(distinct.values()))
+        matched = dict(zip(distinct, self.tensors.matched, strict=True))
+        first, *others = self.tensors.matched
+        check_tokenizer(recipe, first, others)
+        self._resized = fit_rows(first, others, recipe)
+        self.base = None if base is None else matched[id(base)]
+        self.models = [matched[id(each)] for each in raw]
         self.reference: Input = base or raw[0]
-        self._names, self.head = output_names(self.reference, [each for each in raw if each is not self.reference])
-        self.base = None if base is None else Matched(base, self._names, self.head)
-        self.models = [Matched(each, self._names, self.head) for each in raw]
+        models = [(entry.model, each) for entry, each in zip(self.entries, self.models, strict=True)]
+        self._by_model = [*models, *([(recipe.base_model, self.base)] if self.base else [])]
+        self._left = self._leave()
+        self._first: dict[str, Matched] = {}
+        self._names = [name for name in self._names_with_left() if self._left.get(name, self) is not None]
         self._sides = {name: side(reference) for name, reference in recipe.side.items()}
-        self._check_layers()
-        self._check_tensors()
+        check_tensors(self)
 
     def names(self) -> Sequence[str]:
         return self._names
 
+    @property
+    def copies(self) -> Mapping[str, str]:
+        """None among `names`: a tensor that is tied stands once."""
+        return {}
+
     def config(self) -> Mapping[str, Any]:
-        return self.reference.config()
+        """The reference's; without its tie where the merge has a head of its own."""
+        config = dict(self.reference.config())
+        if config and self._unties(config):
+            config = ties.without_tie(config)
+        return config | self._labels_left(config)
+
+    def _unties(self, config: Mapping[str, Any]) -> bool:
+        """Whether a config has to say that the head is no copy of the embedding."""
+        if self.tensors.own and self.tensors.matched[0].tied:
+            return True
+        own = head_of(self._names) is not None and embedding_of(self._names) is not None
+        return own and ties.expects_tie(config)
 
     def spec(self, name: str) -> TensorSpec:
-        shape = self._first(name).spec(name).shape
-        if not self._merged(name):
-            return self._first(name).spec(name)
+        shape = self.first(name).spec(name).shape
+        if not self.merged(name):
+            return self.first(name).spec(name)
         asked = self.recipe.out_dtype or self.recipe.dtype
         if asked:
             return TensorSpec(getattr(torch, asked), shape)
-        return TensorSpec(reduce(_promote, (each.spec(name).dtype for each in self._inputs if name in each)), shape)
+        return TensorSpec(reduce(_promote, (each.spec(name).dtype for each in self.inputs if name in each)), shape)
 
     def rule(self, name: str, key: Key) -> str:
         """What happens to a tensor, in words."""
-        first = self._first(name)
-        if not self._merged(name):
-            kind = dtype_name(first.spec(name).dtype)
-            why = "buffer" if _BUFFER.search(name) else "empty" if not first.spec(name).numel else kind
+        first = self.first(name)
+        if not self.merged(name):
+            spec = first.spec(name)
+            left = name in self._left
+            buffer = is_buffer(name, spec.shape)
+            why = "left" if left else "buffer" if buffer else "empty" if not spec.numel else dtype_name(spec.dtype)
             return f"copy of {first.label} ({why})"
         told = [self._verb(name, key)]
         told += [f"then {step}" for each in self.recipe.polish for step in each]
-        if name == self.head and any(each.tied for each in self._inputs):
+        if any(self.tensors.own.get(name) in each.tied.get(name, ()) for each in self.inputs):
             told.append("tied heads read from the embedding")
-        told += [f"{each.label} calls it {each.source(name)}" for each in self._inputs if self._renamed(each, name)]
+        told += [f"{each.label} calls it {each.source(name)}" for each in self.inputs if self._renamed(each, name)]
         told += [f"missing in {each.label}: base taken" for each in self.models if name not in each]
         return "; ".join(told)
 
@@ -80,12 +112,12 @@ class Merge:
         exclude = self.method.params.get("exclude")
         if exclude is None:
             return self.method.name
-        why = why_no_matrix(key, self._first(name).spec(name).shape, resolve(self.recipe, exclude, key, None, name))
+        why = why_no_matrix(key, self.first(name).spec(name).shape, resolve(self.recipe, exclude, key, None, name))
         return f"{self.method.name} ({f'no matrix: {why}' if why else 'a matrix'})"
 
     def express(self, name: str, key: Key) -> Leaf | Call:
-        if not self._merged(name):
-            return self._first(name).express(name, key)
+        if not self.merged(name):
+            return self.first(name).express(name, key)
         call = self._call(name, key)
         for place, step in enumerate(self.recipe.polish):
             for polish, given in step.items():
@@ -94,7 +126,7 @@ class Merge:
 
     def sides(self, name: str, key: Key) -> list[tuple[str, str, Call, TensorSpec]]:
         """Side tensors beside an output tensor: (file, name in it, expression, spec)."""
-        if not self.method.sides or not self._merged(name):
+        if not self.method.sides or not self.merged(name):
             return []
         call, found = self._call(name, key), []
         for side, declared in self.method.sides.items():
@@ -137,7 +169,7 @@ class Merge:
             for p in self.method.params.values()
         }
         places = tuple(self._place(entry) for entry in entries)
-        shape = self._first(name).spec(name).shape
+        shape = self.first(name).spec(name).shape
         given, size = self._given(self.method, name), self.size
         return _checked(
             Call(self.method, self.path, key, shape, base, models, places, params, self.seed, size, given=given)
@@ -145,19 +177,25 @@ class Merge:
 
     def left_out(self) -> dict[str, str]:
         """Input tensors that are not in the output, and why."""
-        found = {f"{each.label}: {name}": "not in the output" for each in self._inputs for name in each.extra}
-        for each in self._inputs:
+        found = {f"{each.label}: {name}": "not in the output" for each in self.inputs for name in each.extra}
+        for each in self.inputs:
             if isinstance(each.given, Merge):
                 found.update(each.given.left_out())
         return found
 
     def notices(self) -> list[str]:
         """What a person should know before the merge runs."""
-        found = []
-        for each in self._inputs:
+        found = list(self._resized)
+        for each in {id(each): each for each in self.inputs}.values():
+            if each.renaming.rules:
+                found.append(f"{each.label}: its tensors have other names: {'; '.join(each.renaming.rules)}")
             if each.extra:
-                shown = ", ".join(each.extra[:3]) + (", ..." if len(each.extra) > 3 else "")
+                shown = ", ".join(each.extra[:SHOWN]) + (", ..." if len(each.extra) > SHOWN else "")
                 found.append(f"{each.label}: {len(each.extra)} tensors are not in the output ({shown})")
+            lacking = [name for name in self._names if self.merged(name) and name not in each]
+            if lacking and each is not self.base:
+                shown = ", ".join(lacking[:SHOWN]) + (", ..." if len(lacking) > SHOWN else "")
+                found.append(f"{each.label} lacks {len(lacking)} tensors: the base's are taken ({shown})")
             if isinstance(each.given, Merge):
                 found += each.given.notices()
         return found
@@ -171,10 +209,42 @@ class Merge:
     @cached_property
     def size(self) -> int:
         """Entries of all tensors that the method merges."""
-        return sum(self._first(name).spec(name).numel for name in self._names if self._merged(name))
+        return sum(self.first(name).spec(name).numel for name in self._names if self.merged(name))
+
+    def _leave(self) -> dict[str, Matched | None]:
+        """Tensors that are not merged: the input that has them, or None for those that are not in the output."""
+        found: dict[str, Matched | None] = {}
+        if not self.recipe.leave:
+            return found
+        names = dict.fromkeys(name for each in self.tensors.matched for name in (*self.tensors.names, *each.held))
+        for name in names:
+            source = left_to(self.recipe, name)
+            if source == "nothing":
+                found[name] = None
+            elif source is not None:
+                matched = next(each for model, each in self._by_model if model is source or model == source)
+                found[name] = matched if name in matched or name in matched.held else None
+        return found
+
+    def _names_with_left(self) -> list[str]:
+        """The merge's names, and those of tensors that are left as a model has them."""
+        left = [name for name, source in self._left.items() if source is not None and name not in self.tensors.names]
+        for name in left:
+            source = self._left[name]
+            if source is not None:
+                source.hold(name)
+        return [*self.tensors.names, *left]
+
+    def _labels_left(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """What a config says of the classes of a head that is left as another model has it."""
+        others = {id(each): each for each in self._left.values() if each and each.given is not self.reference}
+        if not config or len(others) != 1:
+            return {}
+        (other,) = others.values()
+        return {key: other.given.config()[key] for key in LABELS if key in other.given.config()}
 
     @cached_property
-    def _inputs(self) -> list[Matched]:
+    def inputs(self) -> list[Matched]:
         return [self.base, *self.models] if self.base else self.models
 
     @property
@@ -182,12 +252,23 @@ class Merge:
         assert self.base is not None
         return self.base
 
-    def _first(self, name: str) -> Matched:
-        return next(each for each in self._inputs if name in each)
+    def first(self, name: str) -> Matched:
+        """The input whose spec counts: of a tensor that is left, the one that has it."""
+        found = self._first.get(name)
+        if found is None:
+            found = self._left.get(name) or next(each for each in self.inputs if name in each)
+            self._first[name] = found
+        return found
 
-    def _merged(self, name: str) -> bool:
-        spec = self._first(name).spec(name)
-        return spec.dtype.is_floating_point and spec.numel > 0 and not _BUFFER.search(name)
+    def merged(self, name: str) -> bool:
+        """Whether the method merges a tensor, rather than copying it."""
+        return name in self._merged
+
+    @cached_property
+    def _merged(self) -> set[str]:
+        specs = {name: self.first(name).spec(name) for name in self._names if name not in self._left}
+        floating = {name: spec for name, spec in specs.items() if spec.dtype.is_floating_point and spec.numel > 0}
+        return {name for name, spec in floating.items() if not is_buffer(name, spec.shape)}
 
     def _input_name(self, index: int, name: str) -> str:
         return self.models[index].source(name) if name in self.models[index] else name
@@ -197,48 +278,16 @@ class Merge:
         return next((i for i, each in enumerate(self.recipe.models) if each is entry), len(self.recipe.models))
 
     def _renamed(self, each: Matched, name: str) -> bool:
-        return name in each and each.source(name) != name and role(name) != "head"
+        return name in each and each.source(name) != name and name not in each.tied
 
-    def _check_layers(self) -> None:
-        for entry, each in zip(self.entries, self.models, strict=True):
-            layers = Anatomy(each.given.names()).layers
+    def _check_layers(self, raw: Sequence[Input]) -> None:
+        for entry, each in zip(self.entries, raw, strict=True):
+            layers = Layers(each.names()).count
             if entry.layers is not None and entry.layers != layers:
                 raise CuveeError(
                     f"{each.label} has {layers} layers, the recipe's layer_range covers {entry.layers}: "
                     "slices that select layers are not supported yet."
                 )
-
-    def _check_tensors(self) -> None:
-        """Every tensor in every model, with one shape; all misfits are told at once."""
-        missing: dict[str, list[str]] = {}
-        misfits: list[str] = []
-        for name in self._names:
-            if not self._merged(name):
-                continue
-            for each in self.models:
-                if name not in each:
-                    missing.setdefault(each.label, []).append(name)
-            misfits += self._misfit(name)
-        if missing and not (self.recipe.missing == "base" and self.base):
-            raise CuveeError("\n".join(_missing_line(label, names) for label, names in missing.items()) + _HINT)
-        if misfits:
-            vocabulary = any(role(name) in ("embedding", "head") for name in misfits[0].split(": ")[:1])
-            hint = "\n  The vocabularies differ: resize the embeddings to one tokenizer first." if vocabulary else ""
-            count = f"{len(misfits)} tensors differ" if len(misfits) > 1 else "1 tensor differs"
-            raise CuveeError(f"{count} in shape or kind, first {misfits[0]}{hint}")
-
-    def _misfit(self, name: str) -> list[str]:
-        first = self._first(name)
-        wanted = first.spec(name)
-        for each in self._inputs:
-            if name in each:
-                spec = each.spec(name)
-                if spec.shape != wanted.shape or not spec.dtype.is_floating_point:
-                    return [f"{name}: {wanted} in {first.label}, {spec} in {each.label}"]
-        return []
-
-
-_HINT = "\n  Add  missing: base  to the recipe to take the base's tensors there."
 
 
 def _checked(call: Call) -> Call:
@@ -249,11 +298,6 @@ def _checked(call: Call) -> Call:
         where = f"{call.path.removeprefix('/')}: " if call.path else ""
         raise CuveeError(f"{where}{call.method.name} cannot merge {call.key.name}: {error}") from None
     return call
-
-
-def _missing_line(label: str, names: list[str]) -> str:
-    shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-    return f"{label} lacks {len(names)} tensor{'s' if len(names) > 1 else ''}: {shown}"
 
 
 def _promote(one: torch.dtype, other: torch.dtype) -> torch.dtype:

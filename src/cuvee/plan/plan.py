@@ -38,6 +38,7 @@ class Output:
     compute: torch.dtype
     name: str
     rule: str  # in words, for `plan --tensors`
+    copy_of: str = ""  # the output that this one repeats under another name
     side: str = ""  # of the merge: the file of side tensors that it belongs to, and the first part of its name
     shard: int = 0
     offset: int = 0  # of its first byte in the shard's file
@@ -181,7 +182,7 @@ def teller(outputs: Iterable[Output], function: Callable[..., Any]) -> Output | 
     """The first output whose merge gathers all statistics that a function of a method's `numbers` asks for."""
     for output in outputs:
         call = output.merge
-        if call is not None and not output.side:
+        if call is not None and not output.side and not output.copy_of:
             idle = call.method.stats.keys() - set(call.method.active(call.facts))
             if not idle & set(asks(function)):
                 return output

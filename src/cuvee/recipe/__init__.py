@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 from cuvee.recipe.faults import Fault, RecipeError
+from cuvee.recipe.leave import left_to
 from cuvee.recipe.roles import inputs
 from cuvee.recipe.schema import ModelEntry, Recipe
 from cuvee.recipe.settings import Setting, resolve, resolve_in, value_at
 
-__all__ = ["Fault", "ModelEntry", "Recipe", "RecipeError", "Setting", "inputs", "resolve", "resolve_in", "value_at"]
+__all__ = [
+    "Fault",
+    "ModelEntry",
+    "Recipe",
+    "RecipeError",
+    "Setting",
+    "inputs",
+    "left_to",
+    "resolve",
+    "resolve_in",
+    "value_at",
+]

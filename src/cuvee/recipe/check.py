@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path as Root
 from typing import Any
 
 from cuvee import methods
 from cuvee.core import did_you_mean
 from cuvee.methods import Method
 from cuvee.methods._parameters import Parameter
+from cuvee.recipe.checkpoints import out_of_order, pattern_of
 from cuvee.recipe.faults import Fault, Notice, Path
-from cuvee.recipe.roles import MEMORY, Roles, cast, in_memory, same
-from cuvee.recipe.settings import SettingError, is_by_name, is_constant, leaves, value_at
+from cuvee.recipe.leave import leave_faults
+from cuvee.recipe.roles import MEMORY, Roles, cast, identity, in_memory
+from cuvee.recipe.settings import SettingError, as_flags, is_by_name, is_constant, leaves, value_at
 from cuvee.recipe.tokenizer import tokenizer_faults
+from cuvee.store.place import HERE
 
 ELSEWHERE = {
     "weight",
@@ -38,16 +42,18 @@ ELSEWHERE = {
 }
 """Parameters that recipes in the wild have, whether or not a method here uses them."""
 
-OUTER = {"seed": "the outer recipe's counts", "gradient_ends": "the outer recipe's counts"}
+OUTER = dict.fromkeys(("seed", "gradient_ends", "allow"), "the outer recipe's counts")
 """Keys that mean nothing in an inner recipe."""
 
 
-def examine(data: Mapping[str, Any]) -> tuple[list[Fault], list[Notice]]:
+def examine(data: Mapping[str, Any], roots: Sequence[Root] = HERE) -> tuple[list[Fault], list[Notice]]:
     """Faults and notices of a recipe in the normal form, its inner recipes included.
+
+    roots: folders that relative paths of models start from.
 
     Parts that are not of the right kind are passed over: the schema tells of those.
     """
-    examiner = _Examiner()
+    examiner = _Examiner(tuple(roots))
     examiner.recipe(data, ())
     return examiner.faults, examiner.notices
 
@@ -65,7 +71,8 @@ def known_parameters() -> set[str]:
 class _Examiner:
     """Gathers faults and notices over a recipe and its inner ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, roots: tuple[Root, ...]) -> None:
+        self.roots = roots
         self.faults: list[Fault] = []
         self.notices: list[Notice] = []
 
@@ -77,11 +84,14 @@ class _Examiner:
         for index, model in enumerate(models):
             self._model(model, (*path, "models", index, "model"))
         self._model(base, (*path, "base_model"))
-        self.faults += tokenizer_faults(data, path)
+        self.faults += tokenizer_faults(data, path, self.roots)
+        self.faults += leave_faults(data, path, method, self.roots)
         for key, why in OUTER.items():
             if path and key in data:
                 self.notices.append(Notice((*path, key), f"{key} has no effect in an inner recipe: {why}"))
-        roles = cast(method, models, base) if method else Roles(list(range(len(models))), [], appended=False)
+        roles = (
+            cast(method, models, base, self.roots) if method else Roles(list(range(len(models))), [], appended=False)
+        )
         shared = _mapping(data.get("parameters"))
         self._polish(data.get("polish"), base, path)
         asked = [method, *(methods.get(name) for name in _steps(data.get("polish")) if name in methods.polish_names())]
@@ -96,6 +106,7 @@ class _Examiner:
             return
         self._counts(method, roles, base, models, path)
         self._kinds(method, models, path)
+        self._order(method, models, path)
         if method.rank is not None and data.get("polish"):
             self.faults.append(
                 Fault((*path, "polish"), f"{method.name} makes an adapter: there is no base to polish on.")
@@ -224,8 +235,12 @@ class _Examiner:
             counted += ", base_model included" if roles.appended else ""
             message = f"{method.name} merges {_range(method.least, method.most)}{beside}; {counted}."
             self.faults.append(Fault((*path, "models"), message, at_key=True))
+        if roles.appended and not path and method.rank is None:
+            message = f"{method.name} reckons from no base: base_model is merged as one more model, the last"
+            self.notices.append(Notice((*path, "base_model"), message))
+        known = [identity(model, self.roots) for model in models]
         for index, model in enumerate(models):
-            first = next(place for place, each in enumerate(models) if same(each, model))
+            first = known.index(known[index])
             if first != index and model is not None:
                 where = (*path, "models", index, "model")
                 self.notices.append(Notice(where, f"models[{index}] is models[{first}] once more"))
@@ -239,6 +254,17 @@ class _Examiner:
                 made, wanted = ("a model", "adapters") if inner.rank is None else ("an adapter", "models")
                 message = f"{inner.name} makes {made}, and {method.name} merges {wanted}."
                 self.faults.append(Fault((*path, "models", index, "model", "merge_method"), message))
+
+    def _order(self, method: Method, models: list[Any], path: Path) -> None:
+        """Checkpoints as a shell lists them, 1000 before 200, where their order matters."""
+        named = [each for each in models if isinstance(each, str)]
+        late = out_of_order(named) if method.ordered and len(named) == len(models) > 1 else None
+        if late is not None:
+            message = (
+                f"{named[late]} stands behind {named[late - 1]}, and the order of models matters to {method.name}: "
+                f"list them in ascending order, or give '{pattern_of(named)}' in quotes, which is expanded so."
+            )
+            self.faults.append(Fault((*path, "models", late, "model"), message))
 
     def _required(
         self, method: Method, shared: Mapping[str, Any], own: list[Mapping[str, Any]], roles: Roles, path: Path
@@ -271,7 +297,7 @@ class _Examiner:
             return
         flag = _given(flags[0], shared, default=flags[0].bounds.default)
         settings = [_given(weight, each, shared, default=weight.bounds.default) for each in own]
-        if flag is not True or any(is_by_name(each) for each in settings):
+        if as_flags(flag) is not True or any(is_by_name(each) for each in settings):
             return
         for depth in (0.0, 1.0):
             total = sum(float(value_at(each, depth, "") or 0) for each in settings)

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path as Root
 from typing import Any
 
-from cuvee.core import did_you_mean
+from cuvee import methods
+from cuvee.core import CuveeError, did_you_mean
+from cuvee.recipe.checkpoints import expand, is_pattern
 from cuvee.recipe.faults import Fault, Notice, Path
+from cuvee.recipe.leave import as_list
 from cuvee.recipe.marks import Document
 from cuvee.recipe.places import Places
 from cuvee.recipe.roles import in_memory, is_bare, same
 from cuvee.recipe.settings import is_by_name
+from cuvee.recipe.tokenizer import tokenizer_form
+from cuvee.store.place import HERE
 
 FORMS = ("models", "slices", "modules")
+DEFAULT = "default"
+MODULE = ("slices", "models", "base_model", "parameters")
 SLICE = ("sources", "base_model", "parameters", "residual_weight")
 SOURCE = ("model", "layer_range", "parameters")
 _STACKING = "slices that select or stack layers are not supported yet"
@@ -25,7 +33,9 @@ class Dialect:
     normal form; nothing is raised.
     """
 
-    def __init__(self, documents: Sequence[Document]) -> None:
+    def __init__(self, documents: Sequence[Document], roots: Sequence[Root] = HERE) -> None:
+        """roots: folders that relative paths of models start from."""
+        self.roots = roots
         self.places = Places(documents)
         self.faults: list[Fault] = []
         self.notices: list[Notice] = []
@@ -51,7 +61,8 @@ class Dialect:
             self._fault((index,), "A second document without a name: only the one that is to be written has none.")
         data = self._recipe((unnamed or [len(self._documents) - 1])[0], ())
         for name in self._names.keys() - self._used:
-            if unnamed:
+            used = any(_mentions(each.data, name) for i, each in enumerate(self._documents) if i != self._names[name])
+            if unnamed and not used:  # else it is used where a fault kept it from being read
                 self._fault((self._names[name], "name"), f"No other document uses {name!r}.")
         return data
 
@@ -79,17 +90,20 @@ class Dialect:
             self._fault((*written, form), f"{given[0]} and {form} exclude each other.", at_key=True)
         for form in FORMS[1:]:
             normal.pop(form, None)
-        if "modules" in given:
-            self._fault((*written, "modules"), "modules: merging by parts is not supported yet.", at_key=True)
+        if given and given[0] == "modules":
+            self._modules(normal, data["modules"], here, (*written, "modules"))
         elif given and given[0] == "slices":
             self._slices(normal, data["slices"], here, (*written, "slices"))
         if given and normal.get("models") is None:
             self.unread.add((*here, "models"))
         if isinstance(normal.get("models"), list):
             entries = [self._entry(each, (*here, "models", i)) for i, each in enumerate(normal["models"])]
-            normal["models"] = entries
+            normal["models"] = self._expanded(entries, normal.get("merge_method"), here)
         if normal.get("base_model") is not None:
             normal["base_model"] = self._model(normal["base_model"], (*here, "base_model"))
+        if isinstance(normal.get("leave"), Mapping):
+            self._move((*here, "leave", 0), (*self.places.written(here), "leave"))
+            normal["leave"] = as_list(normal["leave"])
         self._tokenizer(normal, here, written)
         return {key: value for key, value in normal.items() if value is not None}
 
@@ -103,6 +117,25 @@ class Dialect:
         if "model" in kept:
             kept["model"] = self._model(kept["model"], (*here, "model"))
         return kept
+
+    def _expanded(self, entries: list[Any], name: Any, here: Path) -> list[Any]:
+        """Entries, with those that a pattern of paths means in its place, all with its parameters."""
+        method = methods.get(name) if name in methods.names() else None
+        found: list[tuple[Any, int]] = []
+        for index, entry in enumerate(entries):
+            model = entry.get("model") if isinstance(entry, Mapping) else None
+            if not isinstance(model, str) or not is_pattern(model, self.roots):
+                found.append((entry, index))
+                continue
+            try:
+                models = expand(model, self.roots, ordered=method is not None and method.ordered)
+            except CuveeError as error:
+                self._fault(self.places.written((*here, "models", index, "model")), str(error))
+                self.unread.add((*here, "models"))
+                models = [model]
+            found += [({**entry, "model": each}, index) for each in models]
+        self.places.repeat((*here, "models"), [index for _, index in found])
+        return [entry for entry, _ in found]
 
     def _model(self, model: Any, here: Path) -> Any:
         """A reference as text, or the recipe that it names."""
@@ -121,6 +154,27 @@ class Dialect:
             self._fault((*written, key), f"{key} of a model is not supported.", at_key=True)
         lora = _reference(model.get("lora"))
         return _reference(model.get("model", model)) + (f"+{lora}" if lora else "")
+
+    def _modules(self, normal: dict[str, Any], modules: Any, here: Path, written: Path) -> None:
+        """The module `default` alone, over all layers, as models."""
+        if not isinstance(modules, Mapping) or not modules:
+            return self._fault(written, "modules is a mapping of default to slices or models.")
+        for name in modules:
+            if name != DEFAULT:
+                message = f"modules: {name}: merging by parts is not supported yet; {DEFAULT} alone is read."
+                self._fault((*written, name), message, at_key=True)
+        only, at = modules.get(DEFAULT), (*written, DEFAULT)
+        if DEFAULT not in modules:
+            return None
+        if not isinstance(only, Mapping) or (only.get("slices") is None) == (only.get("models") is None):
+            return self._fault(at, f"{DEFAULT} is a mapping with either slices or models.")
+        self._known(only, at, MODULE, "a module")
+        self._slice_base(normal, only.get("base_model"), here, at)
+        self._slice_parameters(normal, only.get("parameters"), here, at)
+        if only.get("models") is not None:
+            normal["models"] = only["models"]
+            return self._move((*here, "models"), (*at, "models"))
+        return self._slices(normal, only["slices"], here, (*at, "slices"))
 
     def _slices(self, normal: dict[str, Any], slices: Any, here: Path, written: Path) -> None:
         """One slice over all layers of its sources, as models."""
@@ -162,7 +216,7 @@ class Dialect:
     def _slice_base(self, normal: dict[str, Any], base: Any, here: Path, at: Path) -> None:
         if base is None:
             return
-        if normal.get("base_model") is not None and not same(normal["base_model"], base):
+        if normal.get("base_model") is not None and not same(normal["base_model"], base, self.roots):
             self._fault((*at, "base_model"), f"{base!r} here, {normal['base_model']!r} above: give one base_model.")
         normal["base_model"] = base
         self._move((*here, "base_model"), (*at, "base_model"))
@@ -176,28 +230,50 @@ class Dialect:
         for name, setting in given.items():
             target, source = (*here, "parameters", name), (*at, "parameters", name)
             merged[name] = setting
+            later = _parts(shared[name], target) if name in shared else []
+            inside = ("value",) if name in shared and is_by_name(shared[name]) else ()
+            origins = [(self.places.written(at), self.places.written((*at, *inside))) for _, at in later]
+            self._forget(target)
             self._move(target, source)
-            if name in shared and is_by_name(setting):
-                parts = [*_parts(setting, source), *_parts(shared[name], (*self.places.written(here), *target[-2:]))]
-                merged[name] = [part for part, _ in parts]
-                for index, (_, origin) in enumerate(parts):
+            if later and is_by_name(setting):
+                sooner = _parts(setting, source)
+                merged[name] = [part for part, _ in (*sooner, *later)]
+                for index, (_, origin) in enumerate(sooner):
                     self._move((*target, index), origin)
-                if not is_by_name(shared[name]):
-                    self._move((*target, len(parts) - 1, "value"), parts[-1][1])
+                for index, (origin, value) in enumerate(origins, len(sooner)):
+                    self._move((*target, index), origin)
+                    self._move((*target, index, "value"), value)
 
     def _tokenizer(self, normal: dict[str, Any], here: Path, written: Path) -> None:
-        """`tokenizer_source: X` is `tokenizer: {source: X}`."""
-        if "tokenizer_source" not in normal:
-            return
-        source = normal.pop("tokenizer_source")
-        if normal.get("tokenizer") is not None:
-            self._fault((*written, "tokenizer_source"), "tokenizer and tokenizer_source exclude each other.")
-        normal["tokenizer"] = {"source": source}
-        self._move((*here, "tokenizer"), (*written, "tokenizer_source"))
-        self._move((*here, "tokenizer", "source"), (*written, "tokenizer_source"))
+        """`tokenizer_source: X` is `tokenizer: {source: X}`; a mapping that says nothing is `{source: base}`."""
+        if "tokenizer_source" in normal:
+            source = normal.pop("tokenizer_source")
+            if normal.get("tokenizer") is not None:
+                self._fault((*written, "tokenizer_source"), "tokenizer and tokenizer_source exclude each other.")
+            if source is not None:
+                normal["tokenizer"] = {"source": source}
+            self._move((*here, "tokenizer"), (*written, "tokenizer_source"))
+            self._move((*here, "tokenizer", "source"), (*written, "tokenizer_source"))
+        tokenizer = normal.get("tokenizer")
+        if isinstance(tokenizer, Mapping):
+            said = {key: each for key, each in tokenizer.items() if each is not None}
+            if isinstance(said.get("source"), Mapping):
+                said["source"] = self._model(said["source"], (*here, "tokenizer", "source"))
+            normal["tokenizer"] = tokenizer_form(said)
+            if (
+                normal["tokenizer"] == {"source": "base"}
+                and not tokenizer.get("source")
+                and not normal.get("base_model")
+            ):
+                del normal["tokenizer"]
 
     def _move(self, here: Path, written: Path) -> None:
         self.places.moved[here] = written
+
+    def _forget(self, here: Path) -> None:
+        """Nothing at or below a path of the normal form was moved."""
+        for path in [each for each in self.places.moved if each[: len(here)] == here]:
+            del self.places.moved[path]
 
     def _known(self, given: Mapping[str, Any], at: Path, known: Sequence[str], owner: str) -> None:
         for key in given:
@@ -217,6 +293,13 @@ def _reference(given: Any) -> str:
         return "" if given is None else str(given)
     revision = given.get("revision")
     return str(given.get("path", "")) + (f"@{revision}" if revision else "")
+
+
+def _mentions(part: Any, name: str) -> bool:
+    """Whether a text somewhere in a document is the name."""
+    if isinstance(part, Mapping):
+        return not in_memory(part) and any(_mentions(each, name) for key, each in part.items() if key != "name")
+    return any(_mentions(each, name) for each in part) if isinstance(part, list) else bool(part == name)
 
 
 def _parts(setting: Any, written: Path) -> list[tuple[Any, Path]]:

@@ -49,14 +49,16 @@ def json_schema() -> dict[str, Any]:
             "type": "array",
             "items": {"anyOf": [_polish(methods.get(name)) for name in methods.polish_names()]},
         },
+        "leave": {**_leave(), "description": recipe["properties"]["leave"]["description"]},
         "slices": _one_slice(),
+        "modules": _one_module(),
         "name": {"type": "string", "description": "What other documents of the file call this merge."},
-        "tokenizer_source": {"type": "string", "description": "Only base for now."},
+        "tokenizer_source": {"type": "string", "description": "base, union, or a model."},
     }
     for name in ("dtype", "out_dtype"):
         recipe["properties"][name] = _prefixed(recipe["properties"][name])
     recipe["required"] = ["merge_method"]
-    recipe["oneOf"] = [{"required": ["models"]}, {"required": ["slices"]}]
+    recipe["oneOf"] = [{"required": [form]} for form in ("models", "slices", "modules")]
     recipe["allOf"] = [_of_method(methods.get(name)) for name in methods.names()]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -79,6 +81,17 @@ def json_schema() -> dict[str, Any]:
     }
 
 
+def _leave() -> dict[str, Any]:
+    """One mapping of a filter and where the tensors come from, or a list of them."""
+    one = {
+        "type": "object",
+        "properties": {"filter": {"type": "string", "minLength": 1}, "from": {"type": ["string", "null"]}},
+        "required": ["filter"],
+        "additionalProperties": False,
+    }
+    return {"anyOf": [one, {"type": "array", "items": one}]}
+
+
 def _one_slice() -> dict[str, Any]:
     """mergekit's form of a merge over all layers."""
     span = {"type": "array", "prefixItems": [{"const": 0}, {"type": "integer", "minimum": 1}], "minItems": 2}
@@ -99,6 +112,22 @@ def _one_slice() -> dict[str, Any]:
         "additionalProperties": False,
     }
     return {"type": "array", "items": only, "minItems": 1, "maxItems": 1}
+
+
+def _one_module() -> dict[str, Any]:
+    """mergekit's form of a merge by parts, of which there is one."""
+    models = {"type": "array", "items": {"anyOf": [{"type": "string"}, _ref("ModelEntry"), _ref("Recipe")]}}
+    only = {
+        "type": "object",
+        "properties": {
+            "slices": _one_slice(),
+            "models": {**models, "minItems": 1},
+            "base_model": _MODEL,
+            "parameters": _parameters(),
+        },
+        "additionalProperties": False,
+    }
+    return {"type": "object", "properties": {"default": only}, "required": ["default"], "additionalProperties": False}
 
 
 def _ref(name: str) -> dict[str, Any]:
@@ -155,6 +184,8 @@ def _properties(parameters: list[Parameter]) -> dict[str, Any]:
 
 def _setting(parameter: Parameter) -> dict[str, Any]:
     value = parameter.adapter().json_schema()
+    if parameter.kind == "flag":
+        value = {"enum": [True, False, 1, 0]}
     told = {"description": parameter.bounds.help} if parameter.bounds.help else {}
     if not parameter.required:
         told["default"] = parameter.default

@@ -26,6 +26,18 @@ class Places:
                 return self.moved[path[:length]] + path[length:]
         return (0, *path)
 
+    def repeat(self, path: Path, sources: Sequence[int]) -> None:
+        """The items of a list of the normal form are now those that stood at these positions, some more than once."""
+        depth = len(path)
+        inside = {each: to for each, to in self.moved.items() if each[:depth] == path and len(each) > depth}
+        origins = [self.written((*path, source)) for source in sources]
+        for each in inside:
+            del self.moved[each]
+        for place, (source, origin) in enumerate(zip(sources, origins, strict=True)):
+            item = (*path, place)
+            self.moved.update({(*item, *each[depth + 1 :]): to for each, to in inside.items() if each[depth] == source})
+            self.moved[item] = origin
+
     def settle(self, found: Iterable[Found]) -> list[Found]:
         """Faults or notices of the normal form, with written paths and marks."""
         return [self.settle_written(replace(each, path=self.written(each.path))) for each in found]

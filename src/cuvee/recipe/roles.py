@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cuvee import methods
 from cuvee.core import Checkpoint
+from cuvee.store.place import HERE, place_of
 
 if TYPE_CHECKING:
     from cuvee.recipe.schema import ModelEntry, Recipe
@@ -26,9 +27,10 @@ class Roles(NamedTuple):
     appended: bool  # the base is merged as one more model, the last
 
 
-def cast(method: methods.Method, models: Sequence[Any], base: Any) -> Roles:
-    """Who plays what, given how a method treats its base."""
-    listed = [index for index, model in enumerate(models) if base is not None and same(model, base)]
+def cast(method: methods.Method, models: Sequence[Any], base: Any, roots: Sequence[Path] = HERE) -> Roles:
+    """Who plays what, given how a method treats its base. roots: where relative paths of models start."""
+    own = None if base is None else identity(base, roots)
+    listed = [index for index, model in enumerate(models) if base is not None and identity(model, roots) == own]
     if method.base == "ordinary":
         return Roles(list(range(len(models))), [], base is not None and not listed)
     if method.listed_base == "model":
@@ -45,7 +47,7 @@ def inputs(recipe: Recipe) -> tuple[list[ModelEntry], ModelEntry | None]:
 
     base = recipe.base_model
     method = methods.get(recipe.merge_method)
-    roles = cast(method, [entry.model for entry in recipe.models], base)
+    roles = cast(method, [entry.model for entry in recipe.models], base, recipe.roots)
     entries = [recipe.models[index] for index in roles.merged]
     if roles.appended:
         entries.append(ModelEntry.model_construct(model=base, parameters={}, layers=None))
@@ -56,18 +58,28 @@ def inputs(recipe: Recipe) -> tuple[list[ModelEntry], ModelEntry | None]:
     return entries, ModelEntry.model_construct(model=base, parameters={}, layers=None)
 
 
-def same(one: Any, other: Any) -> bool:
-    """Whether two references mean one model: equal strings, equal recipes, or one object."""
-    return bool(_identified(one) == _identified(other))
+def same(one: Any, other: Any, roots: Sequence[Path] = HERE) -> bool:
+    """Whether two references mean one model: one place, equal recipes, or one object."""
+    return bool(identity(one, roots) == identity(other, roots))
 
 
-def _identified(model: Any) -> Any:
-    """A reference that can be compared: tensors by which object holds them, not by their values."""
-    if in_memory(model):
-        return id(model)
-    if isinstance(model, Mapping):
-        return {key: _identified(each) for key, each in model.items()}
-    return [_identified(each) for each in model] if isinstance(model, list) else model
+def identity(model: Any, roots: Sequence[Path] = HERE) -> Any:
+    """What is equal for two references to one model; tensors go by which object holds them, not by their values."""
+    if isinstance(model, (str, Path)) or in_memory(model):
+        return place_of(model, roots)
+    return _parts(model, roots)
+
+
+def _parts(part: Any, roots: Sequence[Path]) -> Any:
+    """A recipe, or a part of one, with its models by identity."""
+    if in_memory(part):
+        return id(part)
+    if isinstance(part, Mapping):
+        return {
+            key: identity(each, roots) if key in ("model", "base_model") else _parts(each, roots)
+            for key, each in part.items()
+        }
+    return [_parts(each, roots) for each in part] if isinstance(part, list) else part
 
 
 def in_memory(model: Any) -> bool:

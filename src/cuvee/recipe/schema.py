@@ -21,14 +21,19 @@ from pydantic import (
 )
 
 from cuvee.recipe.check import examine
-from cuvee.recipe.faults import RecipeError, in_line_order
+from cuvee.recipe.faults import Found, RecipeError, in_line_order
+from cuvee.recipe.leave import as_list
 from cuvee.recipe.marks import dump
+from cuvee.recipe.places import Places
 from cuvee.recipe.roles import MEMORY, in_memory, is_bare
 from cuvee.recipe.settings import Setting
 from cuvee.recipe.sources import read
+from cuvee.recipe.tokenizer import tokenizer_form
 from cuvee.recipe.wording import worded
 
 Dtype: TypeAlias = Literal["bfloat16", "float16", "float32", "float64", "float8_e4m3fn", "float8_e5m2"]
+Allowed: TypeAlias = Literal["token_order", "heads", "labels"]
+"""Checks of the inputs that a recipe may let fail."""
 
 
 def _kind(model: Any) -> str | None:
@@ -117,17 +122,25 @@ class Recipe(BaseModel):
     missing: Literal["refuse", "base"] = Field(
         default="refuse", description="What to do about a tensor that a model lacks: refuse, or take the base's."
     )
+    leave: Annotated[list[dict[str, Any]], SkipValidation, BeforeValidator(as_list)] = Field(
+        default=[],
+        description="Tensors that are not merged: {filter, from}, from the base, a model of the recipe, or nothing.",
+    )
+    allow: list[Allowed] = Field(default=[], description="Checks whose failure is accepted.")
     gradient_ends: Literal["first", "depth"] = Field(
         default="first",
         description="In a gradient, embeddings, final norm and head take its first value, or its two ends.",
     )
-    tokenizer: Annotated[dict[str, Any], SkipValidation] | None = Field(
-        default=None, description="Only {source: base} for now: the base's tokenizer."
+    tokenizer: Annotated[dict[str, Any] | None, SkipValidation, BeforeValidator(tokenizer_form)] = Field(
+        default=None, description="{source: base}, or union, or a model of the recipe: whose tokens the output has."
     )
-    chat_template: str | None = Field(default=None, description="Only auto for now: the base's template.")
+    chat_template: str | None = Field(
+        default=None, description="auto (the base's), alpaca, chatml, exaone, llama3, mistral, or a Jinja template."
+    )
 
     _notices: list[str] = PrivateAttr(default_factory=list)
     _roots: tuple[Path, ...] = PrivateAttr(default=(Path(),))
+    _places: Places | None = PrivateAttr(default=None)
 
     @property
     def notices(self) -> list[str]:
@@ -139,10 +152,14 @@ class Recipe(BaseModel):
         """Folders that relative paths of models start from, the first that has the path: here, then beside the file."""
         return self._roots
 
+    def settled(self, found: Iterable[Found]) -> list[Found]:
+        """Faults or notices about parts of the normal form, with the lines that these were read from."""
+        return in_line_order(found if self._places is None else self._places.settle(found))
+
     @model_validator(mode="after")
     def _examined(self, info: ValidationInfo) -> Recipe:
         if not (info.context or {}).get("examined"):
-            faults, notices = examine(plain(self))
+            faults, notices = examine(plain(self), self._roots)
             if faults:
                 raise ValueError("\n" + "\n".join(map(str, faults)))
             self._notices = [str(notice) for notice in notices]
@@ -155,10 +172,19 @@ class Recipe(BaseModel):
         roots: folders that its relative paths start from, in place of the working directory and the file's folder.
         Raises RecipeError with all mistakes and their places.
         """
-        recipe = source if isinstance(source, Recipe) else cls._read(source)
-        if roots:
-            recipe._roots = tuple(map(Path, roots))
-        return recipe
+        starts = tuple(map(Path, roots))
+        if not isinstance(source, Recipe):
+            return cls._read(source, roots=starts)
+        if starts:
+            source._start_from(starts)
+        return source
+
+    def _start_from(self, roots: tuple[Path, ...]) -> None:
+        """Relative paths, inner recipes' too, start from these folders."""
+        self._roots = roots
+        for model in (self.base_model, *(entry.model for entry in self.models)):
+            if isinstance(model, Recipe):
+                model._start_from(roots)
 
     @classmethod
     def from_yaml(cls, text: str, name: str = "recipe.yaml") -> Recipe:
@@ -166,19 +192,30 @@ class Recipe(BaseModel):
         return cls._read(text, name=name)
 
     @classmethod
-    def _read(cls, source: str | Path | Mapping[str, Any], name: str | None = None) -> Recipe:
-        given = read(source if isinstance(source, (str, Path)) else plain(source), name)
-        faults, notices = examine(given.data)
+    def _read(
+        cls, source: str | Path | Mapping[str, Any], name: str | None = None, roots: tuple[Path, ...] = ()
+    ) -> Recipe:
+        given = read(source if isinstance(source, (str, Path)) else plain(source), name, roots)
+        faults, notices = examine(given.data, given.roots)
         try:
             recipe = cls.model_validate(given.data, context={"examined": True})
         except ValidationError as error:
             known = {"recipe": cls.model_fields, "model": ModelEntry.model_fields}
-            faults += [fault for fault in worded(error, known) if fault.path not in given.unread]
+            faults += worded(error, known)
+        faults = [fault for fault in faults if fault.path not in given.unread]
         if faults or given.faults:
             raise RecipeError([*given.faults, *given.places.settle(faults)])
         recipe._notices = [*map(str, in_line_order([*given.notices, *given.places.settle(notices)]))]
-        recipe._roots = (Path(), *([given.beside] if given.beside else []))
+        recipe._start_from(given.roots)
+        recipe._places = given.places
         return recipe
+
+    def changed(self, **changes: Any) -> Recipe:
+        """The recipe with other values of some keys, checked anew. Raises RecipeError."""
+        made = self._read({**plain(self), **changes}, roots=self._roots)
+        made._notices = self._notices
+        made._places = None if "leave" in changes else self._places
+        return made
 
     def to_yaml(self) -> str:
         """The normal form as YAML, which loads to an equal recipe; tensors in memory are written as `<memory>`."""

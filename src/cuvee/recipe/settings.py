@@ -70,7 +70,7 @@ def resolve_in(places: Sequence[Mapping[str, Any]], parameter: Parameter, key: K
         if parameter.kind == "list":
             taken = parameter.parse(setting)
             return tuple(taken) if parameter.each and taken is not None else taken
-        value = value_at(setting, key.depth, name)
+        value = value_at(as_flags(setting) if parameter.kind == "flag" else setting, key.depth, name)
         if value is not None:
             whole = parameter.kind == "whole" and isinstance(value, float)  # between two values of a gradient
             return _parsed(parameter, round(float(value)) if whole else value)
@@ -78,6 +78,15 @@ def resolve_in(places: Sequence[Mapping[str, Any]], parameter: Parameter, key: K
         raise CuveeError(f"{owner}: {parameter.name} has no value for {name}; add one without a filter.")
     default = parameter.bounds.default
     return default if default is None or parameter.kind == "list" else _parsed(parameter, default)
+
+
+def as_flags(setting: Any) -> Any:
+    """The setting of a flag, with true and false for the numbers 1 and 0: between the two there is nothing."""
+    if isinstance(setting, Mapping):
+        return {name: as_flags(each) if name == "value" else each for name, each in setting.items()}
+    if isinstance(setting, list):
+        return [as_flags(each) for each in setting]
+    return bool(setting) if isinstance(setting, (int, float)) and setting in (0, 1) else setting
 
 
 def leaves(setting: Any, path: Path = ()) -> Iterator[tuple[Path, Scalar]]:

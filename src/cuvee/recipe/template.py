@@ -8,6 +8,7 @@ from typing import Any
 from cuvee import methods
 from cuvee.methods._parameters import Parameter
 from cuvee.recipe.marks import dump
+from cuvee.recipe.roles import same
 
 FIRST_GUESS = 0.5
 """Written for a number that has no default, where its bounds allow it."""
@@ -18,13 +19,24 @@ FORMS = (
 )
 
 
+def default_method(base: str | None) -> str:
+    """The method where none is named."""
+    return "ties" if base else "linear"
+
+
+def suggested(method: str) -> dict[str, Any]:
+    """The parameters of a method to start from where they are not its defaults, by recipe name."""
+    own = methods.get(method).params.values()
+    return {each.name: each.bounds.suggested for each in own if each.bounds.suggested is not None}
+
+
 def commented(models: Sequence[str], base: str | None, method: str) -> str:
-    """A recipe of a method over some models, each parameter at its default with its meaning beside it.
+    """A recipe of a method over some models, each parameter as the method suggests with its meaning beside it.
 
     It loads as it stands if the method takes so many models. Raises CuveeError for an unknown method.
     """
     chosen = methods.get(method)
-    count = len([model for model in models if model != base or chosen.base == "ordinary"])
+    count = len([model for model in models if not same(model, base) or chosen.base == "ordinary"])
     own = [each for each in chosen.params.values() if each.per_model]
     shared = [each for each in chosen.params.values() if not each.per_model]
     lines = [f"# {chosen.summary} ({chosen.paper})"]
@@ -35,13 +47,13 @@ def commented(models: Sequence[str], base: str | None, method: str) -> str:
     told = False
     for model in models:
         lines.append(f"  - model: {_inline(model)}")
-        if own and (model != base or chosen.base == "ordinary"):
+        if own and (not same(model, base) or chosen.base == "ordinary"):
             lines += ["    parameters:", *_block(own, count, "      ", told=not told)]
             told = True
     if shared:
         lines += ["parameters:  # of the merge as a whole", *_block(shared, count, "  ", told=True)]
     if chosen.rank is None:
-        lines.append("dtype: bfloat16  # of the output; sums are done in float32")
+        lines.append("# dtype: bfloat16  # of the output; without it the models' own. Sums are done in float32")
     return "\n".join([*lines, *FORMS * bool(chosen.params), ""])
 
 
@@ -64,7 +76,13 @@ def _block(parameters: Iterable[Parameter], count: int, indent: str, *, told: bo
     """One line for each parameter; count: of models; `told`: with its meaning and bounds."""
     lines = []
     for each in parameters:
-        words = [each.bounds.help, each.bounds.words(), " | ".join(map(str, each.choices)) * (each.kind == "choice")]
+        paper = f"as in the paper; the default is {each.default}" * (each.bounds.suggested is not None)
+        words = [
+            each.bounds.help,
+            paper,
+            each.bounds.words(),
+            " | ".join(map(str, each.choices)) * (each.kind == "choice"),
+        ]
         comment = "; ".join(filter(None, words))
         value = _inline(_value(each, count))
         lines.append(f"{indent}{each.name}: {value}" + (f"  # {comment}" if told and comment else ""))
@@ -72,7 +90,9 @@ def _block(parameters: Iterable[Parameter], count: int, indent: str, *, told: bo
 
 
 def _value(parameter: Parameter, count: int) -> Any:
-    """The default, or the first guess that the parameter takes."""
+    """What its method suggests, the default, or the first guess that the parameter takes."""
+    if parameter.bounds.suggested is not None:
+        return parameter.bounds.suggested
     if not parameter.required:
         return parameter.default
     low, high = parameter.bounds.ge, parameter.bounds.le

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 
-from cuvee.core import did_you_mean
+from cuvee.core import SHORT, did_you_mean, no_model
 from cuvee.recipe.check import is_parameter
 from cuvee.recipe.faults import Fault, Path
 
@@ -18,9 +19,8 @@ _KINDS = {
     "int_from_float": "a whole number",
     "list_type": "a list",
     "dict_type": "a mapping",
-    "model_type": "a model: give a folder, a Hub id or a recipe",
-    "union_tag_not_found": "a model: give a folder, a Hub id or a recipe",
 }
+_MODELS = ("model_type", "union_tag_not_found")
 
 
 def worded(error: ValidationError, fields: Mapping[str, Iterable[str]]) -> list[Fault]:
@@ -42,8 +42,12 @@ def _fault(kind: str, error: Mapping[str, Any], fields: Mapping[str, Iterable[st
         return Fault(path, f"{given} is out of bounds: {path[-1]} must be at least {error['ctx']['ge']}.")
     if kind == "string_too_short":
         return Fault(path, "names no model.")
+    if kind in _MODELS:
+        way = "" if isinstance(given, torch.nn.Module) else ": give a folder, a Hub id or a recipe"
+        return Fault(path, f"{no_model(given)}{way}.")
     if kind in _KINDS:
-        return Fault(path, f"{given!r} is not {_KINDS[kind]}.")
+        shown = repr(given) if len(repr(given)) <= SHORT else f"a {type(given).__name__}"
+        return Fault(path, f"{shown} is not {_KINDS[kind]}.")
     return Fault(path, f"{error['msg']}.")
 
 

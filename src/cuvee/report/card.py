@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import yaml
 from jinja2 import Environment
 
 from cuvee.plan.plan import Plan
 from cuvee.plan.provenance import methods_of
+from cuvee.recipe.published import published, short_reference
+from cuvee.store.hub import is_hub_id
 
 _CARD = """---
-library_name: transformers
-tags:
-- merge
-- cuvee
-{%- if ids %}
-base_model:
-{%- for id in ids %}
-- {{ id }}
-{%- endfor %}
-{%- endif %}
----
+{{ front }}---
 # {{ title }}
 
 A merge made with [cuvee](https://pypi.org/project/cuvee/) {{ version }}.
@@ -42,13 +37,17 @@ def model_card(plan: Plan) -> str:
     """README.md of a merge: what was merged, how, and the recipe that does it again."""
     from cuvee import __version__
 
-    labels = [checkpoint.label for checkpoint in plan.checkpoints]
+    labels = [short_reference(checkpoint.label) for checkpoint in plan.checkpoints]
+    ids = [part for each in plan.checkpoints for part in each.label.split("+") if is_hub_id(part, plan.recipe.roots)]
+    front: dict[str, Any] = {"library_name": "transformers", "tags": ["merge", "cuvee"]}
+    if ids:
+        front["base_model"] = list(dict.fromkeys(each.partition("@")[0] for each in ids))
     text = Environment(autoescape=False).from_string(_CARD)
     return text.render(
+        front=yaml.safe_dump(front, sort_keys=False, allow_unicode=True),
         title=f"Merge of {len(labels)} models by {plan.recipe.merge_method}",
         version=__version__,
         methods=list(methods_of(plan.outputs).values()),
         labels=labels,
-        ids=[label for label in labels if label.count("/") == 1 and not label.startswith((".", "/", "~"))],
-        recipe=plan.recipe.to_yaml(),
+        recipe=published(plan.recipe),
     )

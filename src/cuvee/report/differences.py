@@ -8,12 +8,17 @@ from math import sqrt
 
 import torch
 
-from cuvee.core import Checkpoint
+from cuvee.architecture.layers import split_layer
+from cuvee.architecture.names import match
+from cuvee.core import Checkpoint, CuveeError
 from cuvee.kernels.process import settled
-from cuvee.store.anatomy import match_names, split_layer
 
 PIECE = 1 << 18
 """Entries that are read at once."""
+
+
+SHOWN = 3
+"""Names that an error lists."""
 
 
 @dataclass
@@ -74,11 +79,19 @@ class Differences:
 
 
 def compare(a: Checkpoint, b: Checkpoint) -> Differences:
-    """Read both once, chunk by chunk; sums in float64. Prefixes of wrappers are looked through."""
-    names = match_names(a.names(), b.names())
+    """Read both once, chunk by chunk; sums in float64. Prefixes of wrappers are looked through.
+
+    Raises CuveeError for models that have no tensor of one name and shape.
+    """
+    names = match({n: a.spec(n).shape for n in a.names()}, {n: b.spec(n).shape for n in b.names()}).names
     taken = set(names.values())
     misfits = [name for name, other in names.items() if a.spec(name).shape != b.spec(other).shape]
     shared = [name for name in names if name not in misfits and not a.spec(name).dtype.is_complex]
+    if not shared:
+        what = "name and shape" if names else "name"
+        examples = (", ".join(list(each.names())[:SHOWN]) for each in (a, b))
+        told = f"{a.label} and {b.label} have no tensor of the same {what}: there is nothing to compare."
+        raise CuveeError(f"{told}\n  The first has {next(examples)}; the second {next(examples)}.")
     with settled():
         tensors = [_distance(a, name, b, names[name]) for name in shared]
     return Differences(

@@ -10,11 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cuvee.architecture.layers import Layers, split_layer
+from cuvee.architecture.names import match_names
+from cuvee.architecture.roles import is_behind
 from cuvee.core import Checkpoint
 from cuvee.kernels.process import settled
 from cuvee.kernels.spectral import triplets
 from cuvee.methods._matrices import why_no_matrix
-from cuvee.store.anatomy import Anatomy, is_behind, match_names, split_layer
 
 PIECE = 1 << 18
 """Entries of each model that are read at once."""
@@ -175,11 +177,11 @@ def _order(label: str) -> tuple[int, str, int]:
 
 def _matrices(reference: Checkpoint, names: Sequence[str]) -> list[str]:
     """A few of the middle layer, or of all where there are no layers."""
-    anatomy = Anatomy(reference.names())
+    layers = Layers(reference.names())
     found: dict[str, list[str]] = {}
     for name in names:
         shape = reference.spec(name).shape
-        if why_no_matrix(anatomy.key(name), shape, ENDS):
+        if why_no_matrix(layers.key(name), shape, ENDS):
             continue
         if 1 < min(shape) <= SIDE and prod(shape) <= ENTRIES:
             found.setdefault(_part(name), []).append(name)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cuvee import methods
+from cuvee.architecture.layers import split_layer
 from cuvee.core import Checkpoint, CuveeError, dtype_name
 from cuvee.engine.estimate import estimate
 from cuvee.engine.launch import default_workers
@@ -20,7 +21,6 @@ from cuvee.report.charts import Axis, Line, heat_map, line_chart
 from cuvee.report.geometry import Geometry, Layer, Spectrum, survey
 from cuvee.report.page import short_names, write_page
 from cuvee.report.scores import score_facts
-from cuvee.store.anatomy import split_layer
 from cuvee.store.folder import Folder
 from cuvee.store.open import load
 

@@ -25,7 +25,8 @@ def write_page(path: Path, template: str, facts: Mapping[str, Any]) -> Path:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters |= {each.__name__: each for each in (units.number, units.percent, units.size, units.duration)}
+    shown = (units.number, units.percent, units.size, units.duration, units.brief)
+    environment.filters |= {each.__name__: each for each in shown}
     text = environment.get_template(template).render(colours=COLOURS, version=__version__, **facts)
     try:
         write_text(path, text + "\n")

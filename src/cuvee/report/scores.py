@@ -55,14 +55,14 @@ def _task_chart(task: Mapping[str, Any], rows: Sequence[tuple[str, Mapping[str, 
 
 
 def _cost_chart(rows: Sequence[tuple[str, Mapping[str, Any]]], known: Sequence[str], unit: str) -> Any:
-    """The best summary that is known against CPU time; None where there is nothing to weigh."""
+    """The best summary that is known against CPU time of an item; None where there is nothing to weigh."""
     told = next((key for key in ("gap_closed", "normalised", "mean") if key in known), None)
     if told is None or len(rows) < 3:
         return None
     points = [
-        Point(name, row["cost"]["cpu_seconds"], found["value"])
+        Point(name, cost, found["value"])
         for name, row in rows
-        if (found := row["summary"].get(told)) and row["cost"]["cpu_seconds"] > 0
+        if (found := row["summary"].get(told)) and (cost := row["cost"].get("cpu_seconds_per_item"))
     ]
     y = unit_axis(unit if told == "mean" else "", told.replace("_", " "))
-    return scatter_chart("Score against cost", points, Axis("CPU seconds", log=True), y)
+    return scatter_chart("Score against cost", points, Axis("CPU seconds per item", log=True), y)

@@ -19,6 +19,13 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
 
 
+def brief(seconds: float | None) -> str:
+    """Three digits in seconds or thousandths of one; a dash where nothing was measured."""
+    if seconds is None:
+        return "-"
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
+
+
 def number(value: float) -> str:
     """Three digits; a dash where there is nothing to tell."""
     return f"{value:.3g}" if isfinite(value) else "-"

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import mmap
 import os
+from _thread import interrupt_main
 from collections.abc import Callable
 from pathlib import Path
 from queue import Queue, SimpleQueue
@@ -27,8 +28,8 @@ WINDOWS = 4
 SMALL = 1 << 16
 """Bytes below which a write of its own is done sooner than it is handed over."""
 
-Tell = Callable[[OSError | None], None]
-"""Is told how what was written before it went."""
+Tell = Callable[[Exception | None], None]
+"""Called with None, or with the error that an earlier write met."""
 
 
 class File:
@@ -109,7 +110,7 @@ class Behind:
         self._made = 0
         self._filling: _Window | None = None
         self._orders: Queue[_Window | Tell | None] = Queue()
-        self._failed: OSError | None = None
+        self._failed: Exception | None = None
         self._thread: Thread | None = None
 
     def write(self, file: File, offset: int, data: memoryview) -> None:
@@ -127,7 +128,7 @@ class Behind:
                 self._send()
 
     def then(self, tell: Tell) -> None:
-        """Call a function once all bytes that were taken so far are in their files, or one of them met an OSError."""
+        """Call a function once all bytes that were taken so far are in their files, or one of them met an error."""
         self._send()
         if self._orders.unfinished_tasks:
             self._orders.put(tell)
@@ -135,7 +136,7 @@ class Behind:
             tell(self._failed)
 
     def flush(self) -> None:
-        """Wait until all bytes are in their files. Raises the OSError that one of them met."""
+        """Wait until all bytes are in their files. Raises the error that one of them met."""
         self._send()
         self._orders.join()
         if self._failed is not None:
@@ -170,14 +171,26 @@ class Behind:
                 self._try(order.write)
                 self._free.put(order.memory)
             else:
-                with contextlib.suppress(OSError):  # who was to be told is gone
-                    order(self._failed)
+                self._report(order)
             self._orders.task_done()
+
+    def _report(self, tell: Tell) -> None:
+        """Tell how the writes went; where that fails for want of memory or by a fault, tell that."""
+        try:
+            tell(self._failed)
+        except OSError:  # who was to be told is gone
+            return
+        except Exception as error:
+            self._failed = self._failed or error
+            try:
+                tell(self._failed)
+            except Exception:  # nobody can be told: the process must not wait for ever
+                interrupt_main()
 
     def _try(self, write: Callable[..., None], *arguments: object) -> None:
         """Write, unless an earlier write failed."""
         if self._failed is None:
             try:
                 write(*arguments)
-            except OSError as error:
+            except Exception as error:
                 self._failed = error

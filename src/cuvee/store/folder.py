@@ -11,29 +11,38 @@ from typing import Any
 from torch import Tensor
 
 from cuvee.core import Buffer, Checkpoint, CuveeError, Lane, TensorSpec
+from cuvee.store import entries, formats
 from cuvee.store.files import SafetensorsFile
+from cuvee.store.unpickle import contents
 
 SINGLE = ("model.safetensors", "diffusion_pytorch_model.safetensors")
+PICKLED = "pytorch_model.bin"
 
 
 class Folder(Checkpoint):
     """Safetensors files, one or sharded with an index."""
 
+    computed = False
+
     def __init__(self, path: Path, label: str | None = None) -> None:
         """Reads headers only. Raises CuveeError for a file that is missing or broken."""
         self.label = label or str(path)
-        self.folder = path if path.is_dir() else path.parent
-        self.files = [SafetensorsFile(file) for file in _files(path)]
+        self.folder = own_folder(path)
+        self._place = path if path.is_dir() else path.parent
+        self.files = [SafetensorsFile(file) for file in weight_files(path)]
         self._where: dict[str, SafetensorsFile] = {}
         for file in self.files:
             for name in file.header.tensors:
                 if name in self._where:
                     raise CuveeError(f"{file.path}: {name} is in {self._where[name].path.name} already.")
                 self._where[name] = file
-        index = _index_of(path)
-        for name in index if index else ():
+        index = index_of(path)
+        for name in read_json(index).get("weight_map", {}) if index else ():
             if name not in self._where:
                 raise CuveeError(f"{path}: the index names {name}, but no file has it.")
+        flat = formats.flat_parameters(self._where)
+        if flat is not None:
+            raise CuveeError(f"{path}: {flat}: flat parameters of FSDP: save the model with a FULL_STATE_DICT.")
 
     def names(self) -> Sequence[str]:
         return list(self._where)
@@ -59,7 +68,13 @@ class Folder(Checkpoint):
             file.path.name: {"size": file.header.size, "header": file.header.digest, "modified": file.modified}
             for file in self.files
         }
-        return {"path": str(self.folder.resolve()) if self.folder else self.label, "files": files}
+        return {"path": str(self._place.resolve()), "files": files}
+
+
+def own_folder(model: Path) -> Path | None:
+    """The folder whose files belong to a model: the model's, or that of a single file beside which its config is."""
+    folder = model if model.is_dir() else model.parent
+    return folder if model.is_dir() or (folder / "config.json").is_file() else None
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -67,7 +82,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CuveeError(f"{path}: cannot be read as JSON: {error}.") from None
+        told = formats.foreign(path) if path.is_file() else None
+        known = told is not None and told.startswith(("a Git LFS", "a web page"))
+        raise CuveeError(f"{path}: {told if known else f'cannot be read as JSON: {error}'}.") from None
     if not isinstance(value, dict):
         raise CuveeError(f"{path}: not a JSON mapping.")
     return value
@@ -88,20 +105,53 @@ def sharded_files(folder: Path, index: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
-def _files(path: Path) -> list[Path]:
-    if path.is_file():
+def index_of(path: Path) -> Path | None:
+    """The index of a folder's shards: of safetensors, else of pickles; None for a file, and for one that has none."""
+    if not path.is_dir():
+        return None
+    found = (*sorted(path.glob("*.safetensors.index.json")), *sorted(path.glob("*.bin.index.json")))
+    safetensors = any(formats.of_name(file.name) is None for file in path.glob("*.safetensors"))
+    return next((file for file in found if not (safetensors and file.name.endswith(".bin.index.json"))), None)
+
+
+def weight_files(path: Path) -> list[Path]:
+    """The files with a model's weights: the path itself, or those of a folder: by its index, by the usual names, or
+    the only file there that holds some.
+
+    Raises CuveeError for a folder that has none, with what it is, and for one with several and no index.
+    """
+    if not path.is_dir():
+        if told := formats.of_name(path.name):
+            raise CuveeError(f"{path}: {told}.")
         return [path]
-    index = next(iter(sorted(path.glob("*.safetensors.index.json"))), None)
+    index = index_of(path)
     if index is not None:
         return sharded_files(path, index)
     single = [path / name for name in SINGLE if (path / name).is_file()]
-    found = single[:1] or sorted(path.glob("*.safetensors"))
+    found = single[:1] or [file for file in sorted(path.glob("*.safetensors")) if not formats.of_name(file.name)]
+    if not found:
+        found = [path / PICKLED] if (path / PICKLED).is_file() else _by_content(path)
+        if len(found) > 1:
+            raise CuveeError(f"{path}: several files hold weights: {', '.join(file.name for file in found)}; give one.")
     if len(found) != 1:
-        told = "several safetensors files but no index" if found else "no safetensors files"
+        told = "several safetensors files but no index" if found else formats.without_weights(path)
         raise CuveeError(f"{path}: {told}.")
     return found
 
 
-def _index_of(path: Path) -> dict[str, str] | None:
-    index = next(iter(sorted(path.glob("*.safetensors.index.json"))), None) if path.is_dir() else None
-    return read_json(index).get("weight_map", {}) if index else None
+def _by_content(folder: Path) -> list[Path]:
+    """The files that hold weights, of those in a folder without safetensors."""
+    try:
+        files = [file for file in sorted(folder.iterdir()) if file.is_file() and formats.may_hold_weights(file)]
+        if len(files) < 2:
+            return files
+        return [file for file in files if formats.stored_as(file) == "safetensors" or _holds_weights(file)] or files
+    except OSError as error:
+        raise CuveeError(f"{folder}: {error.strerror}.") from None
+
+
+def _holds_weights(file: Path) -> bool:
+    try:
+        return entries.may_be_model(contents(file))
+    except CuveeError:
+        return False

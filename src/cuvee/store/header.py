@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import torch
 import xxhash
 
 from cuvee.core import CuveeError, TensorSpec
+from cuvee.store.formats import LONGEST, foreign, stored_as
 
 DTYPES = {
     "F64": torch.float64,
@@ -34,8 +36,8 @@ DTYPES = {
     "C64": torch.complex64,
 }
 CODES = {dtype: code for code, dtype in DTYPES.items()}
-LIMIT = 100_000_000
-"""Bytes of the longest header that the format allows."""
+_CODES_OF_QUANTISED = re.compile(r"(F[1-8]|[IU][1-7]|NF\d|MX)(_.*|x\d+)?", re.IGNORECASE)
+"""Dtypes narrower than a byte, or of scales: F8_E8M0, F4, F6_E2M3, I4."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ def read_header(path: Path) -> Header:
         size = path.stat().st_size
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > min(size - 8, LIMIT):
-                raise CuveeError(f"{path}: not a safetensors file, or cut short: header of {length} bytes in {size}.")
+            if size < 8 or length > min(size - 8, LONGEST):
+                raise CuveeError(f"{path}: {_what_else(path)}.")
             raw = file.read(length)
     except OSError as error:
         raise CuveeError(f"{path}: {error.strerror}.") from None
@@ -66,7 +68,8 @@ def read_header(path: Path) -> Header:
     except _NamedTwiceError as error:
         raise CuveeError(f"{path}: {error} is in the safetensors header twice.") from None
     except (ValueError, RecursionError):
-        raise CuveeError(f"{path}: the safetensors header is not valid JSON.") from None
+        told = None if stored_as(path) == "safetensors" else foreign(path)
+        raise CuveeError(f"{path}: {told or 'the safetensors header is not valid JSON'}.") from None
     metadata = entries.pop("__metadata__", None) or {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise CuveeError(f"{path}: __metadata__ is not a mapping of names to text.")
@@ -74,6 +77,13 @@ def read_header(path: Path) -> Header:
     tensors = {name: _entry(path, name, entry, start, size) for name, entry in entries.items()}
     _check_cover(path, tensors, start, size)
     return Header(tensors, metadata, xxhash.xxh3_128_hexdigest(raw), size)
+
+
+def _what_else(path: Path) -> str:
+    """What a file is whose first bytes do not give the length of a header."""
+    if stored_as(path) == "torch":
+        return "a file of torch.save under the name of another format: name it .bin, or save it as safetensors"
+    return foreign(path) or "not a safetensors file, or cut short: download or copy it again"
 
 
 class _NamedTwiceError(Exception):
@@ -96,7 +106,10 @@ def _entry(path: Path, name: str, entry: Any, start: int, size: int) -> tuple[Te
     if not whole:
         raise CuveeError(f"{path}: {name}: the header entry needs dtype, shape and data_offsets.")
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise CuveeError(f"{path}: {name}: dtype {dtype} is not supported (known: {', '.join(DTYPES)}).")
+        told = f"(known: {', '.join(DTYPES)})"
+        if isinstance(dtype, str) and _CODES_OF_QUANTISED.fullmatch(dtype):
+            told = "as numbers: these are codes or scales of a quantised format; dequantise the model first"
+        raise CuveeError(f"{path}: {name}: dtype {dtype} is not supported {told}.")
     spec = TensorSpec(DTYPES[dtype], shape)
     if end - begin != spec.nbytes:
         raise CuveeError(f"{path}: {name}: {spec} needs {spec.nbytes} bytes, its offsets give {end - begin}.")

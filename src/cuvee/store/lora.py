@@ -13,11 +13,17 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from cuvee.architecture.layers import split_layer
+from cuvee.architecture.names import match_names
+from cuvee.architecture.roles import embedding_of, head_of
+from cuvee.architecture.ties import ties_head, without_tie
 from cuvee.core import BLOCK, Buffer, Checkpoint, CuveeError, TensorSpec, did_you_mean
-from cuvee.store import anatomy
 from cuvee.store.peft import PART, PREFIX, Settings, open_folder, settings_of
 
 T = TypeVar("T")
+SAVED, REPLACED = ".modules_to_save.", ".original_module."
+"""What PEFT puts before the names of tensors that an adapter holds whole, and of those that they replace."""
+
 _FLOATS = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 
 
@@ -67,18 +73,19 @@ def edits_of(settings: Settings, adapter: Checkpoint, base: Checkpoint) -> dict[
             modules.setdefault(match["module"], {})[match["part"]] = name
             asked[f"{match['module']}.{'bias' if match['part'] == 'B.bias' else 'weight'}"] = name
         else:
-            target = inner.replace(".base_layer.", ".")
-            asked[target] = stored[target] = name
+            target = inner.replace(".base_layer.", ".").replace(SAVED, ".")
+            if REPLACED not in target and (SAVED in inner or target not in stored):
+                asked[target] = stored[target] = name
     places = _places(asked, base)
     edits: dict[str, Edit] = {}
     for target, (output, start) in places.items():
         spec, own = base.spec(start), stored.get(target)
         if own and adapter.spec(own).shape != spec.shape:
-            raise CuveeError(f"{own} is {adapter.spec(own)}, but the base has {spec}. Was its vocabulary resized?")
+            raise CuveeError(_misfit(own, adapter.spec(own), spec, target, base))
         edits[output] = Edit(own or start, own is not None, spec)
     outputs = {module: places[f"{module}.weight"][0] for module in modules}
     ways = {module: _ways(module, parts, adapter, edits[outputs[module]].spec) for module, parts in modules.items()}
-    sure = {min(way) for module, way in ways.items() if len(way) == 1 and anatomy.split_layer(module)[1] is not None}
+    sure = {min(way) for module, way in ways.items() if len(way) == 1 and split_layer(module)[1] is not None}
     turned = min(sure) if len(sure) == 1 else settings.fan_in_fan_out
     for module, parts in modules.items():
         scale = settings.scale(module, adapter.spec(parts["A"]).shape[0])
@@ -93,13 +100,24 @@ def edits_of(settings: Settings, adapter: Checkpoint, base: Checkpoint) -> dict[
     return edits
 
 
+def _misfit(name: str, own: TensorSpec, wanted: TensorSpec, target: str, base: Checkpoint) -> str:
+    """What to do about a tensor that an adapter holds whole, in another shape than the base's."""
+    told = f"{name} is {own}, but {base.label} has {wanted}."
+    if split_layer(target)[1] is not None or own.shape[1:] != wanted.shape[1:]:
+        return f"{told} Was the adapter trained on another base?"
+    return (
+        f"{told} The adapter was trained after its base's vocabulary was resized to {own.shape[0]} rows: call "
+        f"resize_token_embeddings({own.shape[0]}) on the base, and save it with the adapter's tokenizer as the base."
+    )
+
+
 def _places(asked: Mapping[str, str], base: Checkpoint) -> dict[str, tuple[str, str]]:
     """Target of the adapter -> the output tensor, and the base tensor that it starts from."""
     names = base.names()
-    found = anatomy.match_names(list(asked), names)
+    found = match_names(list(asked), names)
     places = {target: (name, name) for target, name in found.items()}
-    head, embedding = anatomy.head_of(list(asked)), anatomy.embedding_of(names)
-    if head and embedding and anatomy.ties_head(base.config(), names):
+    head, embedding = head_of(list(asked)), embedding_of(names)
+    if head and embedding and ties_head(base.config(), names):
         places[head] = (found.get(head, head), embedding)
     missing = [target for target in asked if target not in places]
     if missing:
@@ -170,6 +188,11 @@ class Adapted(Checkpoint):
         self._edits, self._digest = edits, digest
         self._blocks, self._factors = Recent(2), Recent(4)
 
+    @property
+    def changed(self) -> set[str]:
+        """Names of the tensors that the adapter changes."""
+        return set(self._edits)
+
     def names(self) -> Sequence[str]:
         return list(dict.fromkeys([*self.base.names(), *self._edits]))
 
@@ -179,11 +202,9 @@ class Adapted(Checkpoint):
     def config(self) -> dict[str, Any]:
         """The base's; without the tie where the adapter gives a tied head weights of its own."""
         config = self.base.config()
-        if not (anatomy.head_of(list(self._edits)) and anatomy.ties_head(config, self.base.names())):
+        if not (head_of(list(self._edits)) and ties_head(config, self.base.names())):
             return config
-        inner = config.get("text_config")
-        untied = {"tie_word_embeddings": False}
-        return {**config, **untied, **({"text_config": {**inner, **untied}} if isinstance(inner, dict) else {})}
+        return without_tie(config)
 
     def identity(self) -> dict[str, Any]:
         return {"base": self.base.identity(), "adapter": self.adapter.identity(), "settings": self._digest}

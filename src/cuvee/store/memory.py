@@ -16,6 +16,8 @@ from cuvee.store.files import spec_of
 class StateDict(Checkpoint):
     """Tensors that are already loaded. They do not leave this process: such merges run in it."""
 
+    computed = False
+
     def __init__(self, tensors: Mapping[str, Tensor], label: str = "state dict") -> None:
         self.label = label
         self._tensors = {name: tensor.detach() for name, tensor in tensors.items()}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from cuvee.core import Checkpoint, CuveeError
+from cuvee.core import Checkpoint, CuveeError, no_model
 from cuvee.store import packs
 from cuvee.store.continued import SUFFIX, Continued
 from cuvee.store.folder import Folder, read_json
@@ -15,8 +15,7 @@ from cuvee.store.hub import resolve
 from cuvee.store.lora import with_adapter
 from cuvee.store.memory import StateDict
 from cuvee.store.pickles import Pickles, is_pickled
-
-HERE = (Path(),)
+from cuvee.store.place import HERE, find
 
 
 def load(
@@ -24,8 +23,8 @@ def load(
     roots: Iterable[Path] = HERE,
     base: Checkpoint | None = None,
 ) -> Checkpoint:
-    """Open a model: a folder, a safetensors file, a pickle, a Hub id (`id@revision`), any of them `+lora`, a model of a
-    pack (`pack@task`), a merge's state (`merge#state`), or tensors.
+    """Open a model: a folder, a safetensors file, a pickle, an entry of a pickle (`file#entry`), a Hub id
+    (`id@revision`), any of them `+lora`, a model of a pack (`pack@task`), a merge's state (`merge#state`), or tensors.
 
     Local paths are relative to the first of `roots` that has them. Nothing but headers is read (of a pack's base, where
     it is not where it was, samples). base: of a pack, in place of the one that the pack remembers. Raises CuveeError
@@ -35,31 +34,36 @@ def load(
         return reference
     if isinstance(reference, Mapping):
         return StateDict(reference)
+    if not isinstance(reference, (str, Path)):
+        raise CuveeError(f"{no_model(reference)}.")
     text = str(reference)
-    path = _local(text, roots)
+    path = find(text, roots)
     if path is not None:
         return _open(path, text)
+    file, entry = _split_entry(text, roots)
+    if file is not None:
+        return _open(file, text, entry)
     if text.endswith(SUFFIX):
         return _continued(text, roots)
     pack, _, task = text.rpartition("@")
-    folder = _local(pack, roots) if pack else None
+    folder = find(pack, roots) if pack else None
     if folder is not None and packs.is_pack(folder) and "+" not in task:
         return packs.open_task(folder, task, text, lambda place: load(place, roots), base)
     model, plus, adapter = text.rpartition("+")
     if plus:
-        return with_adapter(load(model, roots, base), _local(adapter, roots) or resolve(adapter), label=text)
+        return with_adapter(load(model, roots, base), find(adapter, roots) or resolve(adapter), label=text)
     return _open(resolve(text), text)
 
 
 def locate(reference: str, roots: Iterable[Path] = HERE) -> Path | None:
     """The folder that a path or Hub id means; None for `MODEL+LORA`, which is no folder. Raises CuveeError."""
-    path = _local(reference, roots)
+    path = find(reference, roots) or _split_entry(reference, roots)[0]
     return path if path or "+" in reference else resolve(reference)
 
 
 def _continued(text: str, roots: Iterable[Path]) -> Continued:
     """The state of a merge, on its base where the manifest says that it is relative to one."""
-    merge = _local(text.removesuffix(SUFFIX), roots)
+    merge = find(text.removesuffix(SUFFIX), roots)
     if merge is None or not (merge / "cuvee.json").is_file():
         raise CuveeError(f"{text}: there is no merge {text.removesuffix(SUFFIX)}.")
     manifest = read_json(merge / "cuvee.json")
@@ -68,11 +72,16 @@ def _continued(text: str, roots: Iterable[Path]) -> Continued:
     return Continued(merge, base, text)
 
 
-def _local(text: str, roots: Iterable[Path]) -> Path | None:
-    return next((root / Path(text).expanduser() for root in roots if (root / Path(text).expanduser()).exists()), None)
+def _split_entry(text: str, roots: Iterable[Path]) -> tuple[Path | None, str]:
+    """The file or folder and the entry of `FILE#ENTRY`; no path where there is none, or a merge's state is meant."""
+    file, mark, entry = text.partition("#")
+    path = find(file, roots) if mark and entry and "+" not in entry else None
+    if path is None or (text.endswith(SUFFIX) and path.is_dir()):
+        return None, ""
+    return path, entry
 
 
-def _open(path: Path, label: str) -> Checkpoint:
+def _open(path: Path, label: str, entry: str | None = None) -> Checkpoint:
     if (path / "adapter_config.json").exists() and not (path / "config.json").exists():
         raise CuveeError(
             f"{label} is an adapter: write it behind its base, as BASE+{label}, "
@@ -80,4 +89,8 @@ def _open(path: Path, label: str) -> Checkpoint:
         )
     if packs.is_pack(path):
         raise CuveeError(f"{label} is a pack: write {label}@TASK for one of its models.{packs.tasks_of(path)}")
-    return Pickles(path, label) if is_pickled(path) else Folder(path, label)
+    if is_pickled(path):
+        return Pickles(path, label, entry)
+    if entry is not None:
+        raise CuveeError(f"{label}: only files of torch.save have entries, and {path} is none.")
+    return Folder(path, label)

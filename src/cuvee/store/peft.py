@@ -12,8 +12,9 @@ import xxhash
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cuvee.core import Checkpoint, CuveeError
+from cuvee.store import formats
 from cuvee.store.folder import Folder, read_json
-from cuvee.store.pickles import Pickles
+from cuvee.store.pickles import Pickles, is_pickled
 
 T = TypeVar("T")
 CONFIG = "adapter_config.json"
@@ -75,13 +76,27 @@ def _by_pattern(patterns: Mapping[str, T] | None, module: str, default: T) -> T:
 def open_folder(folder: Path) -> tuple[dict[str, Any], Checkpoint, str]:
     """An adapter's config, its tensors and a digest of the config. Raises CuveeError for a folder that is none."""
     if not (folder / CONFIG).is_file():
-        raise CuveeError(f"{folder}: not an adapter: it has no {CONFIG}.")
+        raise CuveeError(f"{folder}: {_no_adapter(folder)}.")
     config = read_json(folder / CONFIG)
     safetensors, pickled = folder / WEIGHTS, folder / "adapter_model.bin"
     if not safetensors.exists() and not pickled.exists():
-        raise CuveeError(f"{folder}: has neither {safetensors.name} nor {pickled.name}.")
-    tensors = Folder(safetensors) if safetensors.exists() else Pickles(pickled, str(pickled))
+        told = formats.without_weights(folder)
+        raise CuveeError(f"{folder}: has neither {safetensors.name} nor {pickled.name}: {told}.")
+    file = safetensors if safetensors.exists() else pickled
+    tensors = Pickles(file, str(file)) if is_pickled(file) else Folder(file)
     return config, tensors, xxhash.xxh3_128_hexdigest((folder / CONFIG).read_bytes())
+
+
+def _no_adapter(folder: Path) -> str:
+    """What a path is that is no adapter's folder."""
+    try:
+        told = formats.without_weights(folder) if folder.is_dir() else formats.foreign(folder)
+    except OSError as error:
+        return error.strerror or str(error)
+    without = f"not an adapter: it has no {CONFIG}"
+    if folder.is_dir():
+        return without if any(folder.glob("*.safetensors")) else f"{without}; {told}"
+    return told or f"not an adapter: give the folder that has its {CONFIG}"
 
 
 def settings_of(config: Mapping[str, Any]) -> Settings:

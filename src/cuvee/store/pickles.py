@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,23 +12,23 @@ import xxhash
 from torch import Tensor
 
 from cuvee.core import Buffer, Checkpoint, CuveeError, TensorSpec
-from cuvee.store.files import spec_of
-from cuvee.store.folder import read_json, sharded_files
-
-SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
-SINGLE = "pytorch_model.bin"
-INDEX = "pytorch_model.bin.index.json"
-WRAPPERS = ("state_dict", "model")
-"""Keys under which training loops put the weights, beside counters and optimiser states."""
+from cuvee.store import entries
+from cuvee.store.folder import index_of, own_folder, read_json, weight_files
+from cuvee.store.formats import LEGACY, PICKLES, foreign, stored_as
+from cuvee.store.unpickle import Contents, contents, mapped
 
 
 def is_pickled(path: Path) -> bool:
-    """Whether the model at `path` is stored as pickles: one such file, or a folder of them without safetensors."""
-    if not path.is_dir():
-        return path.suffix in SUFFIXES
-    if any(path.glob("*.safetensors")):
-        return False
-    return (path / SINGLE).exists() or (path / INDEX).exists() or len(_pickles_in(path)) == 1
+    """Whether a file, or a model's folder, is to be read as what `torch.save` writes; told by the bytes, not the name.
+
+    Of a file that begins as no format does, the name decides. Raises CuveeError for a folder without weights.
+    """
+    file = weight_files(path)[0]
+    try:
+        stored = stored_as(file)
+    except OSError as error:
+        raise CuveeError(f"{file}: {error.strerror}.") from None
+    return stored == "torch" or (stored is None and file.suffix in PICKLES)
 
 
 class Pickles(Checkpoint):
@@ -38,23 +37,26 @@ class Pickles(Checkpoint):
     What `read` gives may be a view of the mapped file: copy it before changing it.
     """
 
-    def __init__(self, path: Path, label: str) -> None:
-        """Maps the files once for names and specs.
+    computed = False
 
-        Raises CuveeError for a file that is missing, broken, of the format before torch 1.6, or that holds more than
-        plain tensors, numbers and containers.
+    def __init__(self, path: Path, label: str, entry: str | None = None) -> None:
+        """Reads what the files hold but for the tensors' data. entry: the one that is the model, dots between levels.
+
+        Raises CuveeError for a file that is missing, broken, of another format, or of the format before torch 1.6; and
+        where no entry is the model, or several may be.
         """
-        self.label = label
-        self.folder = path if path.is_dir() else path.parent
-        self.files = [PickleFile(file) for file in _files(path)]
+        self.label, self.entry = label, entry
+        self.folder = own_folder(path)
+        self._place = path if path.is_dir() else path.parent
+        self.files = [PickleFile(file, entry) for file in weight_files(path)]
         self._where: dict[str, PickleFile] = {}
         for file in self.files:
             for name in file.specs:
                 if name in self._where:
                     raise CuveeError(f"{file.path}: {name} is in {self._where[name].path.name} already.")
                 self._where[name] = file
-        index = path / INDEX
-        for name in read_json(index)["weight_map"] if path.is_dir() and index.exists() else ():
+        index = index_of(path)
+        for name in read_json(index)["weight_map"] if index else ():
             if name not in self._where:
                 raise CuveeError(f"{index}: names {name}, but no file has it.")
 
@@ -78,37 +80,33 @@ class Pickles(Checkpoint):
         files = {
             file.path.name: {"size": file.size, "header": file.digest, "modified": file.modified} for file in self.files
         }
-        return {"path": str(self.folder.resolve()) if self.folder else self.label, "files": files}
+        chosen = {} if self.entry is None else {"entry": self.entry}
+        return {"path": str(self._place.resolve()), "files": files, **chosen}
 
 
 class PickleFile:
-    """One pickle: names and specs are kept, tensors are mapped again in each process that reads."""
+    """One pickle: the tensors' places are kept, and the file is mapped again in each process that reads."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, entry: str | None = None) -> None:
         self.path = path
         self.size, self.modified = self._stamp()
-        self.specs = {name: spec_of(tensor) for name, tensor in self._tensors.items()}
-        if not self.specs:
-            raise CuveeError(f"{path}: holds no tensors.")
+        self._places = entries.places(path, _held(path), entry)
+        self.specs = {name: place.spec for name, place in self._places.items()}
         facts = "".join(f"{name} {spec}\n" for name, spec in self.specs.items())
         self.digest = xxhash.xxh3_128_hexdigest(facts.encode())
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_tensors"}
+        return {key: value for key, value in self.__dict__.items() if key != "_mapped"}
 
     @cached_property
-    def _tensors(self) -> dict[str, Tensor]:
-        found = _mapping_of_tensors(self.path, _load(self.path))
-        for name, tensor in found.items():
-            if tensor.layout != torch.strided or tensor.is_quantized:
-                raise CuveeError(f"{self.path}: {name}: sparse and quantised tensors are not supported.")
-        return found
+    def _mapped(self) -> torch.UntypedStorage:
+        return mapped(self.path, self.size)
 
     def read(self, name: str, span: tuple[int, int] | None) -> Tensor:
         """Entries of a tensor, as `Checkpoint.read` gives them."""
         if self._stamp() != (self.size, self.modified):
             raise CuveeError(f"{self.path}: {name}: the file has changed since it was opened.")
-        tensor = self._tensors[name]
+        tensor = self._places[name].tensor(self._mapped)
         return tensor.contiguous() if span is None else _entries(tensor, *span)
 
     def _stamp(self) -> tuple[int, int]:
@@ -130,58 +128,19 @@ def _entries(tensor: Tensor, start: int, stop: int) -> Tensor:
     return tensor[first:last].reshape(-1)[start - first * row : stop - first * row]
 
 
-def _load(path: Path) -> Any:
+def _held(path: Path) -> Contents:
+    """What the file holds. Raises CuveeError for a file of another format, told by name."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError as error:
-        raise CuveeError(f"{path}: refused: {_culprit(error)}; have its author save it as safetensors.") from None
-    except RuntimeError as error:
-        if "mmap can only be used" not in str(error):
-            raise CuveeError(f"{path}: not a torch file, or cut short: {_first_line(error)}") from None
+        told = foreign(path)
+        with path.open("rb") as file:
+            legacy = file.read(len(LEGACY)) == LEGACY
+    except OSError as error:
+        raise CuveeError(f"{path}: {error.strerror}.") from None
+    if told:
+        raise CuveeError(f"{path}: {told}.")
+    if legacy:
         raise CuveeError(
             f"{path}: a file of the format before torch 1.6, which cannot be mapped. Save it again: "
             f"torch.save(torch.load({path.name!r}, weights_only=True), {path.name!r})"
-        ) from None
-    except (OSError, ValueError, EOFError, KeyError, AttributeError, TypeError) as error:
-        raise CuveeError(f"{path}: not a torch file, or cut short: {_first_line(error)}") from None
-
-
-def _culprit(error: Exception) -> str:
-    """What a pickle asks for beyond tensors, from torch's message."""
-    _, found, rest = str(error).partition("GLOBAL ")
-    named = rest.split()[0] if found and rest.split() else "objects that are not tensors"
-    return f"it asks for {named}, and loading that would run code"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
-
-
-def _mapping_of_tensors(path: Path, loaded: Any) -> dict[str, Tensor]:
-    """The tensors of a file, by name; those under `state_dict` or `model` where the top level has none."""
-    if not isinstance(loaded, Mapping):
-        raise CuveeError(f"{path}: holds a {type(loaded).__name__}, not a mapping of names to tensors.")
-    found = _tensors_of(loaded)
-    if not found:
-        inner = [key for key in WRAPPERS if isinstance(loaded.get(key), Mapping)]
-        if len(inner) > 1:
-            raise CuveeError(f"{path}: holds several state dicts: {', '.join(inner)}; save the one to merge alone.")
-        found = _tensors_of(loaded[inner[0]]) if inner else {}
-    return found
-
-
-def _tensors_of(mapping: Mapping[Any, Any]) -> dict[str, Tensor]:
-    return {key: value.detach() for key, value in mapping.items() if isinstance(key, str) and isinstance(value, Tensor)}
-
-
-def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    if (path / INDEX).exists():
-        return sharded_files(path, path / INDEX)
-    single = path / SINGLE
-    return [single] if single.exists() else _pickles_in(path)
-
-
-def _pickles_in(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file())
+        )
+    return contents(path)

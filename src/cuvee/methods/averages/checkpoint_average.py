@@ -41,6 +41,7 @@ def evenly(positions: tuple[float, ...] | None) -> None:
     paper="arXiv:2505.12082",
     formula="sma: mean; wma: mean weighted 1, 2, 3, ...; ema: alpha x model + (1 - alpha) x average before, in order",
     average=True,
+    ordered=True,
     neutral={},
     check=evenly,
     sides={"state": Side(average)},

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from cuvee.architecture.roles import projects_attention
 from cuvee.core import Key
 from cuvee.methods import Number, Tensors, method, param
 from cuvee.methods._parts import total, weighted
-from cuvee.store.anatomy import projects_attention
 
 
 @method(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from cuvee.architecture.layers import split_layer
 from cuvee.core import CuveeError, Key
 from cuvee.methods import Tensors, Whole, method, param
-from cuvee.store.anatomy import split_layer
 
 
 def enough_layers(key: Key, bottom: int, bottom_transition: int, top: int, top_transition: int) -> None:

@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
+from cuvee.architecture.roles import is_behind
 from cuvee.core import Key
 from cuvee.folds import Sum
 from cuvee.methods import Auto, Number, Tensors, method, param
 from cuvee.methods._parts import total
-from cuvee.store.anatomy import is_behind
 
 
 def sum_size(deltas: Tensors) -> Tensor:

@@ -31,6 +31,7 @@ def mean_length(norms: Tensors, arrived: Tensor, mean_norm: Tensor | None) -> Te
     paper="arXiv:2501.09522",
     formula="base + D x mean length of the changes / length of D; D: changes less what the merge before them uses",
     grain="matrix",
+    ordered=True,
     neutral={},
     temporaries=3,
     sides={"state": Side(added_in_turn, relative=True)},

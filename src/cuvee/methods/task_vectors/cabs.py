@@ -28,6 +28,7 @@ def grain(params: Mapping[str, Any]) -> str:
     paper="arXiv:2503.01874",
     formula="base + sum of lambda x change, n of each m entries kept, none of those that earlier models keep",
     grain=grain,
+    ordered=True,
     neutral={"n": 256, "m": 256},
     check=no_more_than_all,
 )

@@ -18,6 +18,7 @@ def elected(deltas: Tensors) -> Tensor:
 @method(
     paper="arXiv:2407.06322",
     formula="base + lambda x the change of largest magnitude, entry by entry",
+    ordered=True,
     neutral={"lambda": 1},
     sides={"state": Side(elected, relative=True)},
 )

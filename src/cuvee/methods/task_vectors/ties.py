@@ -37,7 +37,9 @@ def ties(
     size: int,
     *,
     weight: PerModel = param(1.0, "weight of each model, in the election and in the mean"),
-    density: PerModel = param(1.0, "share of each task vector to keep, largest first", ge=0, le=1, stepped=True),
+    density: PerModel = param(
+        1.0, "share of each task vector to keep, largest first", ge=0, le=1, stepped=True, suggested=0.2
+    ),
     lambda_: Number = param(1.0, "scale of the merged task vector"),
     normalize: bool = param(True, "divide by the weights of the models that agree"),
     rescale: bool = param(False, "scale what is kept to the task vector's L1 norm"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from math import sqrt
 from typing import Annotated, Literal
 
@@ -10,14 +9,12 @@ import torch
 from pydantic import BeforeValidator, Field
 from torch import Tensor
 
+from cuvee.architecture.layers import role
+from cuvee.architecture.roles import is_projection
 from cuvee.core import TensorSpec
-from cuvee.store.anatomy import role
 from cuvee.store.packs._bits import packed, spec_of_bits, unpacked
 from cuvee.store.packs._kind import PER_TASK, Change, Coded, Facts, Params, Place, Record, Single, Sink
 from cuvee.store.sequential import Entry
-
-_NO_PROJECTION = re.compile(r"embed|norm|bias|router|classifier|wpe|(^|\.)gate\.weight$")
-"""Matrices inside layers that are no projections of attention or MLP."""
 
 
 def _listed(given: object) -> object:
@@ -49,7 +46,7 @@ class OneBit(Single[Settings]):
     def codes(self, place: Place, params: Settings) -> bool:
         where = role(place.name)
         inside = where == "layer" if place.layered else where == "other"
-        matrix = len(place.spec.shape) in (2, 3) and not _NO_PROJECTION.search(place.name)
+        matrix = len(place.spec.shape) in (2, 3) and is_projection(place.name)
         return inside and matrix and not any(part in place.name for part in params.keep)
 
     def entries(self, name: str, spec: TensorSpec, params: Settings) -> list[Entry]:

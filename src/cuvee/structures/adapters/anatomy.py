@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from cuvee.architecture.roles import Kind, is_transposed, module_kind
 from cuvee.core import TensorSpec
-
-Kind = Literal["matrix", "embedding", "other", "loose"]
-
-_EMBEDDING = re.compile(r"(^|\.)(\w*embed\w*|wte|wpe|shared|relative_attention_bias)$")
-_TRANSPOSED = re.compile(r"(^|\.)(c_attn|c_proj|c_fc|q_attn)$")
-_GPT2 = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer", "gptsan-japanese")
-"""Model types whose layers are `Conv1D`: their weights are stored as (in, out)."""
 
 _TASKS = {
     "ForCausalLM": "CAUSAL_LM",
@@ -38,14 +31,8 @@ class Place:
 def place(name: str, spec: TensorSpec, config: Mapping[str, Any]) -> Place:
     """Where a tensor belongs."""
     module, _, parameter = name.rpartition(".")
-    if not module or parameter not in ("weight", "bias"):
-        return Place(module, parameter, "loose")
-    if parameter == "bias" or len(spec.shape) != 2:
-        return Place(module, parameter, "other")
-    if _EMBEDDING.search(module):
-        return Place(module, parameter, "embedding")
-    turned = config.get("model_type") in _GPT2 and _TRANSPOSED.search(module) is not None
-    return Place(module, parameter, "matrix", turned)
+    kind = module_kind(module, parameter, spec)
+    return Place(module, parameter, kind, kind == "matrix" and is_transposed(module, config))
 
 
 def targets(modules: Iterable[str], others: Iterable[str]) -> list[str]:

@@ -15,6 +15,8 @@ import torch
 import xxhash
 from torch import Tensor
 
+from cuvee.architecture.roles import embedding_of
+from cuvee.architecture.ties import ties_head
 from cuvee.core import Checkpoint, CuveeError
 from cuvee.engine import output
 from cuvee.engine.journal import STATE
@@ -22,9 +24,9 @@ from cuvee.engine.progress import Progress
 from cuvee.kernels.lowrank import Loss, leading, measured, squared, with_energy
 from cuvee.kernels.process import settled
 from cuvee.methods import Outline
-from cuvee.plan.inputs import Matched, Stored, check_quantised, output_names
+from cuvee.plan.inputs import Stored, check_weights
+from cuvee.plan.matching import Tensors
 from cuvee.plan.plan import Shard
-from cuvee.store.anatomy import embedding_of, ties_head
 from cuvee.store.open import load
 from cuvee.store.peft import CONFIG, PREFIX, WEIGHTS
 from cuvee.store.writer import write_text
@@ -88,9 +90,9 @@ class Source:
         self.wish = wish
         first, second = Stored(base, 0), Stored(model, 1)
         for each in (first, second):
-            check_quantised(each)
-        self.names, head = output_names(first, [second])
-        self.base, self.model = Matched(first, self.names, head), Matched(second, self.names, head)
+            check_weights(each)
+        tensors = Tensors([first, second])
+        self.names, (self.base, self.model) = tensors.names, tensors.matched
         self.config = base.config()
 
     @cached_property

@@ -11,13 +11,14 @@ from typing import Any
 import torch
 
 from cuvee import methods
+from cuvee.architecture.layers import Layers
 from cuvee.core import CuveeError, Key, TensorSpec, dtype_name
 from cuvee.methods import Method, Outline
 from cuvee.methods._calls import Call, Leaf
 from cuvee.methods._updates import target_of
 from cuvee.plan.plan import Output, Plan, Shard
 from cuvee.recipe import ModelEntry, Recipe, inputs, resolve
-from cuvee.store.anatomy import Anatomy
+from cuvee.recipe.published import published
 from cuvee.store.header import encode_header
 from cuvee.store.peft import PREFIX, WEIGHTS
 from cuvee.structures.adapters.config import merged_config
@@ -118,14 +119,14 @@ def _modules(recipe: Recipe, entries: Sequence[ModelEntry], opened: Sequence[Ada
     names = list(dict.fromkeys(module for adapter in opened for module in adapter.modules))
     if not names:
         raise CuveeError("The adapters have no low-rank updates to merge.")
-    anatomy = Anatomy([f"{name}.weight" for name in names])
+    layers = Layers([f"{name}.weight" for name in names])
     biased = any(parts.bias for adapter in opened for parts in adapter.modules.values())
-    return [_module(name, anatomy, recipe, entries, opened, biased=biased) for name in names]
+    return [_module(name, layers, recipe, entries, opened, biased=biased) for name in names]
 
 
 def _module(
     name: str,
-    anatomy: Anatomy,
+    layers: Layers,
     recipe: Recipe,
     entries: Sequence[ModelEntry],
     opened: Sequence[Adapter],
@@ -133,7 +134,7 @@ def _module(
     biased: bool,
 ) -> Module:
     method = methods.get(recipe.merge_method)
-    key = anatomy.key(f"{name}.weight", recipe.gradient_ends)
+    key = layers.key(f"{name}.weight", recipe.gradient_ends)
     parts = tuple(adapter.modules.get(name) for adapter in opened)
     a, b = _shapes(name, opened, parts)
     params = {
@@ -194,7 +195,7 @@ def _check_saved(opened: Sequence[Adapter]) -> None:
 
 def _saved(recipe: Recipe, entries: Sequence[ModelEntry], opened: Sequence[Adapter]) -> list[Saved]:
     targets = list(dict.fromkeys(target for adapter in opened for target in adapter.saved))
-    anatomy = Anatomy(targets)
+    layers = Layers(targets)
     weight = methods.get(recipe.merge_method).params.get("weight")
     found = []
     for target in targets:
@@ -204,7 +205,7 @@ def _saved(recipe: Recipe, entries: Sequence[ModelEntry], opened: Sequence[Adapt
         if len(shapes) > 1:
             told = ", ".join(f"{list(shape)} in {label}" for shape, label in shapes.items())
             raise CuveeError(f"{target}: saved whole, and its shapes differ: {told}.")
-        key = anatomy.key(target, recipe.gradient_ends)
+        key = layers.key(target, recipe.gradient_ends)
         weights = [float(resolve(recipe, weight, key, entries[i], target)) if weight else 1.0 for i in holders]
         if abs(sum(weights)) < 1e-12:
             raise CuveeError(f"{target}: saved whole, and the weights of its adapters sum to zero: no such average.")
@@ -280,7 +281,7 @@ def _call(module: Module, recipe: Recipe, path: str, places: Sequence[int]) -> C
 def _lay_out(outputs: Sequence[Output], recipe: Recipe) -> tuple[tuple[Output, ...], Shard]:
     """Give each tensor its place in the one file."""
     aligned = sorted(outputs, key=lambda output: -output.spec.dtype.itemsize)
-    metadata = {"format": "pt", "cuvee_recipe": recipe.to_yaml()}
+    metadata = {"format": "pt", "cuvee_recipe": published(recipe)}
     header, offsets = encode_header([(output.name, output.spec) for output in aligned], metadata)
     placed = tuple(replace(output, offset=at) for output, at in zip(aligned, offsets, strict=True))
     return placed, Shard(WEIGHTS, header, len(header) + sum(output.spec.nbytes for output in aligned))

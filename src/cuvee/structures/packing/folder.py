@@ -84,19 +84,14 @@ def write_files(
         return None, False
     target.mkdir()
     if own and model.folder is not None:
-        sidecars.carry_over(model.folder, target)
+        sidecars.carry_over(model.folder, target, sidecars.carried(model.folder))
     sidecars.write_config(target, model.config())
     return target.name, own
 
 
 def _alike(donor: Path, base: Path | None) -> bool:
     """Whether the files beside a model's weights are those beside the base's, or there are none."""
-    names = _carried(donor)
-    if base is None or names != _carried(base):
+    names = sidecars.carried(donor)
+    if base is None or names != sidecars.carried(base):
         return not names
     return all(cmp(donor / name, base / name, shallow=False) for name in names)
-
-
-def _carried(folder: Path) -> list[Path]:
-    found = {path for pattern in sidecars.CARRIED for path in folder.glob(pattern) if path.is_file()}
-    return sorted(path.relative_to(folder) for path in found)

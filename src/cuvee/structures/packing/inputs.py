@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from cuvee import methods
+from cuvee.architecture.layers import Layers
+from cuvee.architecture.names import match_names
 from cuvee.core import Checkpoint, CuveeError
 from cuvee.engine.merged import Merged
 from cuvee.plan import build
 from cuvee.recipe import Recipe
-from cuvee.store import anatomy
+from cuvee.recipe.sources import is_recipe_file
 from cuvee.store.folder import Folder
 from cuvee.store.open import load
 from cuvee.store.packs import Kind
@@ -46,8 +48,7 @@ class Tensor:
 
 def open_model(reference: Any) -> Checkpoint:
     """A model, or a merge that is not written yet."""
-    recipe = isinstance(reference, (str, Path)) and str(reference).endswith((".yaml", ".yml"))
-    if recipe or isinstance(reference, Recipe):
+    if isinstance(reference, Recipe) or is_recipe_file(reference):
         return Merged(build(Recipe.load(reference)))
     return load(reference)
 
@@ -101,8 +102,8 @@ def _name(reference: Any) -> str:
 def tensors_of(task: Task, kind: Kind[Any], start: Checkpoint | None, tell: Callable[[int], None]) -> list[Tensor]:
     """All tensors of a task by name. Coded are floating ones that the start has in the same shape, if the kind does."""
     names = task.model.names()
-    found = {name: name for name in names} if start is None else anatomy.match_names(names, start.names())
-    layered = anatomy.Anatomy(names).layers > 0
+    found = {name: name for name in names} if start is None else match_names(names, start.names())
+    layered = Layers(names).count > 0
     tensors = []
     for order, name in enumerate(sorted(names)):
         origin = (start, found[name]) if start is not None and name in found else None
