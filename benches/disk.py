@@ -20,6 +20,7 @@ import numpy as np
 
 from benches.models import FOLDER, make
 from cuvee.store.behind import Behind, File
+from cuvee.store.directory import Directory
 
 TILE = 1 << 18
 """Bytes of a tile of bfloat16 entries."""
@@ -67,7 +68,7 @@ def cached(path: str, start: int, stop: int) -> None:
 
 def behind(path: str, start: int, stop: int) -> None:
     """Past the page cache, by a thread, as the engine does."""
-    file, writes, view = File(Path(path)), Behind(), memoryview(bytearray(TILE))
+    file, writes, view = File(Directory(Path(path).parent), Path(path).name), Behind(), memoryview(bytearray(TILE))
     for at in range(start, stop, TILE):
         writes.write(file, at, view[: min(TILE, stop - at)])
     writes.flush()

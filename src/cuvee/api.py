@@ -29,6 +29,7 @@ from cuvee.report.card import model_card
 from cuvee.store import open as store
 from cuvee.store import packs
 from cuvee.store.folder import Folder
+from cuvee.store.manifest import MANIFEST, read_manifest
 from cuvee.structures import adapters, packing
 
 __all__ = ["Source", "add", "added", "doubts", "explain", "load", "merge", "pack", "run", "unpack"]
@@ -118,12 +119,20 @@ def run(
     budget = parse_size(str(memory)) if memory else default_memory()
     room = check_room(planned, budget, count, memory_of(planned.device, count))
     planned = compiled(planned, room, count, compile, begun=begun, tell=tell)
-    with output.claimed(folder, planned, overwrite=overwrite) as complete:
-        if complete:
+    with output.claimed(folder, planned, overwrite=overwrite) as held:
+        if held is None:
             return None
-        crew = local.crew_for(planned, count, ray)
-        outcome = local.execute(planned, folder, room, crew, allow_nonfinite=allow_nonfinite, progress=progress)
-        output.commit(folder, planned, outcome, {"README.md": model_card(planned)})
+        outcome = local.execute(
+            planned,
+            held.folder,
+            held.journal,
+            room,
+            local.crew_for(planned, count, ray),
+            mode=held.sources.mode,
+            allow_nonfinite=allow_nonfinite,
+            progress=progress,
+        )
+        output.commit(held, planned, outcome, {"README.md": model_card(planned)})
         return outcome
 
 
@@ -149,9 +158,9 @@ def add(
 def added(merge: str | Path, models: Sequence[str | Path]) -> Recipe:
     """The recipe that `add` runs."""
     folder = Path(merge)
-    manifest = output.read_manifest(folder)
+    manifest = read_manifest(folder)
     if manifest is None:
-        raise CuveeError(f"{folder} has no {output.MANIFEST}: not a merge by cuvee, or not finished.")
+        raise CuveeError(f"{folder} has no {MANIFEST}: not a merge by cuvee, or not finished.")
     held = Folder(folder)
     dtypes = {held.spec(name).dtype for name in held.names() if held.spec(name).dtype.is_floating_point}
     return continued(folder, manifest, dtype_name(reduce(torch.promote_types, dtypes)), [str(each) for each in models])

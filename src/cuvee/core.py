@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -60,6 +60,24 @@ class TensorSpec:
         return f"{dtype_name(self.dtype)} {list(self.shape)}"
 
 
+class Stamp(NamedTuple):
+    """What tells that a file is still the one that was opened."""
+
+    size: int
+    modified: int  # ns
+    inode: int
+    device: int
+
+    @classmethod
+    def of(cls, path: Path) -> Stamp:
+        """Raises CuveeError for a file that is not there."""
+        try:
+            facts = path.stat()
+        except OSError as error:
+            raise CuveeError(f"{path}: {error.strerror}.") from None
+        return cls(facts.st_size, facts.st_mtime_ns, facts.st_ino, facts.st_dev)
+
+
 class Key(NamedTuple):
     """Where an output tensor sits in its network."""
 
@@ -101,6 +119,10 @@ class Checkpoint(ABC):
     def lane(self, name: str) -> Lane | None:
         """What `read` does for a span, with less ado, for one that reads a tensor tile by tile; None without such."""
         return None
+
+    def stamps(self) -> Mapping[Path, Stamp]:
+        """The files that tensors are read from, as they were when they were opened."""
+        return {}
 
     def config(self) -> dict[str, Any]:
         """The model's config.json, or an empty mapping."""

@@ -112,10 +112,10 @@ def execute() -> Callable[..., local.Outcome]:
     """Carries out a plan in a given room, which `cuvee.merge` chooses by itself."""
 
     def run(plan: Plan, out: Path, room: Room, workers: int = 1) -> local.Outcome:
-        with output.claimed(out, plan, overwrite=False) as complete:
-            assert not complete
-            outcome = local.execute(plan, out, room, local.crew_for(plan, workers))
-            output.commit(out, plan, outcome, {})
+        with output.claimed(out, plan, overwrite=False) as held:
+            assert held is not None
+            outcome = local.execute(plan, held.folder, held.journal, room, local.crew_for(plan, workers))
+            output.commit(held, plan, outcome, {})
         return outcome
 
     return run

@@ -86,7 +86,7 @@ def test_a_disk_that_fails(
     assert undisturbed(recipe, tmp_path, contents)
 
 
-@pytest.mark.parametrize(("module", "call"), [(os, "fsync"), (shutil, "copyfile")])
+@pytest.mark.parametrize(("module", "call"), [(os, "fsync"), (shutil, "copyfileobj")])
 def test_disk_full_while_files_beside_the_weights_are_written(
     module: Any, call: str, recipe: dict[str, Any], folders: list[Path], tmp_path: Path, contents: Any
 ) -> None:
@@ -129,7 +129,7 @@ def test_a_disk_that_is_really_full(
 ) -> None:
     with pytest.raises(CuveeError, match=r"needs 0.00 GB more, the disk has 0.00 GB free"):
         cuvee.merge(recipe, small_disk / "out")
-    monkeypatch.setattr("cuvee.store.writer.check_space", lambda *_: None)
+    monkeypatch.setattr("cuvee.engine.local.files.check_space", lambda *_: None)
     with pytest.raises(CuveeError, match=f"disk is full while {NAMES[0][:-8]}"):
         cuvee.merge(recipe, small_disk / "out")
     assert_incomplete(small_disk / "out")

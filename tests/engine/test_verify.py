@@ -17,6 +17,7 @@ import cuvee
 from cuvee import CuveeError, api
 from cuvee.cli.app import app
 from cuvee.engine.verify import Verdict, verify
+from cuvee.store.manifest import CHECK, MANIFEST, digest
 
 SHAPES = {"a.large": (2050, 2060), "b.small": (300, 7), "c.single": (1,)}
 """The large one is two chunks."""
@@ -39,12 +40,19 @@ def made(
 
 @pytest.fixture
 def copied(made: Path, tmp_path: Path) -> Path:
-    """A copy of the merge that may be harmed."""
-    return Path(shutil.copytree(made / "out", tmp_path / "out"))
+    """A copy of the merge that may be harmed, beside it."""
+    return Path(shutil.copytree(made / "out", made / tmp_path.name))
 
 
 def check(folder: Path, sample: int = 16) -> Verdict:
     return verify(folder, sample, api.planned_again)
+
+
+def change(folder: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
+    """Change a manifest, as one who knows how it is checked."""
+    manifest = json.loads((folder / MANIFEST).read_text())
+    edit(manifest)
+    (folder / MANIFEST).write_text(json.dumps({**manifest, CHECK: digest(manifest)}))
 
 
 def flip(folder: Path, name: str, entry: int) -> None:
@@ -77,21 +85,17 @@ def test_a_flipped_bit_is_found_and_named(copied: Path, name: str, entry: int, c
 
 def test_a_manifest_that_was_made_up_is_found_by_the_sample(copied: Path) -> None:
     """Hashes that fit the files do not help where the recipe gives other bytes."""
-    manifest = json.loads((copied / "cuvee.json").read_text())
-    manifest["recipe"]["seed"] = 1
-    (copied / "cuvee.json").write_text(json.dumps(manifest))
+    change(copied, lambda manifest: manifest["recipe"].update(seed=1))
     assert check(copied, sample=0).faults == []
     assert {fault.split(":")[0] for fault in check(copied).faults} >= {"a.large", "b.small"}
 
 
 def test_a_changed_input_is_told(copied: Path, made: Path, tmp_path: Path, write_model: Callable[..., Path]) -> None:
     shutil.copytree(made / "model1", tmp_path / "model1")
-    manifest = json.loads((copied / "cuvee.json").read_text())
-    assert manifest["recipe"]["models"][0]["model"] == str(made / "model1")
-    manifest["recipe"]["models"][0]["model"] = str(tmp_path / "model1")
-    changed = {**manifest, "recipe": manifest["recipe"]}
-    (copied / "cuvee.json").write_text(json.dumps(changed))
+    change(copied, lambda manifest: manifest["recipe"]["models"][0].update(model=str(tmp_path / "model1")))
     assert check(copied).faults == [], "a copied input is the same input"
+    flip(tmp_path / "model1", "a.large", 4_222_999)
+    assert check(copied).faults == [f"{tmp_path / 'model1'}: a.large changed since it was merged"]
     shutil.rmtree(tmp_path / "model1")
     with pytest.raises(CuveeError, match="model1"):
         check(copied)
@@ -101,9 +105,7 @@ def test_a_changed_input_is_told(copied: Path, made: Path, tmp_path: Path, write
 
 
 def test_other_versions_are_held_to_one_rounding_step(copied: Path) -> None:
-    manifest = json.loads((copied / "cuvee.json").read_text())
-    manifest["torch"] = "1.0"
-    (copied / "cuvee.json").write_text(json.dumps(manifest))
+    change(copied, lambda manifest: manifest.update(torch="1.0"))
     verdict = check(copied)
     assert (verdict.bitwise, verdict.faults) == (False, [])
     assert "torch: 1.0 then" in verdict.why_not_bitwise
@@ -125,3 +127,56 @@ def test_a_recipe_in_another_folder_verifies_from_anywhere(
     out = cuvee.merge(made / "recipe.yaml", tmp_path / "out")
     monkeypatch.chdir(tmp_path)
     assert check(out).faults == []
+
+
+OUTSIDE = '{"plan": "x", "tensors": {"w": {"file": "../a", "rule": "", "chunk": 1, "chunks": []}}}'
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "cannot be read as JSON"),
+        ("[]", "not a JSON mapping"),
+        ('{"plan": "x", "tensors": {"w": {"file": 1}}}', r"tensors\.w\.file"),
+        (OUTSIDE, "outside its folder"),
+        ("[" * 100_000, "cannot be read as JSON"),
+    ],
+)
+def test_a_manifest_that_is_none_is_refused_with_the_field(copied: Path, text: str, told: str) -> None:
+    (copied / MANIFEST).write_text(text)
+    for use in (check, lambda out: cuvee.add(out, ["x"], "y"), lambda out: cuvee.load(f"{out}#state")):
+        with pytest.raises(CuveeError, match=f"{MANIFEST}.*{told}"):
+            use(copied)
+
+
+def test_a_changed_digit_of_the_manifest_is_found(copied: Path) -> None:
+    text = (copied / MANIFEST).read_text()
+    (copied / MANIFEST).write_text(text.replace('"nonfinite": {}', '"nonfinite": {"a.large": 1}'))
+    with pytest.raises(CuveeError, match=r"cuvee\.json is damaged, or was changed"):
+        check(copied)
+
+
+def test_a_manifest_tells_no_folder_of_the_machine(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_model: Callable[..., Path]
+) -> None:
+    """Models by absolute paths and in a home folder: all that is written can be passed on, and verifies here."""
+    home = tmp_path / "home" / "secret-name"
+    monkeypatch.setenv("HOME", str(home))
+    home.mkdir(parents=True)
+    shutil.copytree(made / "model1", home / "model1")
+    recipe = {"merge_method": "linear", "models": [str(made / "model0"), "~/model1", str(home / "model1")]}
+    recipe["parameters"] = {"weight": [0.2, 0.3, 0.5]}
+    out = cuvee.merge(recipe, tmp_path / "out")
+    for file in out.iterdir():
+        held = file.read_bytes()
+        assert not [word for word in (str(made), str(tmp_path), "secret-name") if word.encode() in held], file.name
+    assert check(out).faults == []
+
+
+def test_a_merge_that_was_moved_is_told_where_its_models_are(made: Path, tmp_path: Path, run_cuvee: Any) -> None:
+    moved = shutil.copytree(made / "out", tmp_path / "far" / "out")
+    lost = run_cuvee("verify", moved)
+    assert (lost.returncode, "no such file or folder: ../model" in lost.stderr) == (2, True)
+    assert "--from" in lost.stderr
+    assert run_cuvee("verify", moved, "--sample", "0").returncode == 0
+    assert run_cuvee("verify", moved, "--from", made / "out").returncode == 0

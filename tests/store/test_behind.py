@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cuvee.store.behind import PAGE, SMALL, WINDOW, WINDOWS, Behind, File
+from cuvee.store.directory import Directory
 
 SIZE = 3 * WINDOW + 1234
 
@@ -62,7 +63,7 @@ def disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 def file(tmp_path: Path) -> Iterator[File]:
     path = tmp_path / "file"
     path.write_bytes(bytes(SIZE))
-    opened = File(path)
+    opened = File(Directory(path.parent), path.name)
     yield opened
     opened.close()
 
@@ -217,7 +218,7 @@ def test_who_cannot_take_an_answer_is_told_why(tmp_path: Path) -> None:
             raise MemoryError("no room for the answer")
         told.append(str(error))
 
-    behind.write(File(tmp_path / "file"), 0, memoryview(bytes(SIZE)))
+    behind.write(File(Directory(tmp_path), "file"), 0, memoryview(bytes(SIZE)))
     behind.then(tell)
     with pytest.raises(MemoryError):
         behind.flush()

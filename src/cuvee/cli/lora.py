@@ -95,7 +95,7 @@ def extract(
 
 
 def _held(out: Path) -> dict[str, Any]:
-    from cuvee.engine.output import read_manifest
+    from cuvee.store.manifest import read_manifest
 
     errors: dict[str, Any] = (read_manifest(out) or {})["adapter"]["errors"]
     return errors

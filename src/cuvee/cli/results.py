@@ -19,9 +19,13 @@ def verify(
     out: Annotated[Path, typer.Argument(help="Folder of a merge by cuvee.")],
     *,
     sample: Annotated[int, typer.Option(min=0, help="Chunks to compute again; 0 checks hashes only.")] = 16,
+    start: Annotated[
+        Path | None,
+        typer.Option("--from", help="Where OUT was when it was made, if it has moved: its models start there."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Check a merge: hash every tensor against the manifest, and compute a sample of it again.
+    """Check a merge: hash every tensor against the manifest, its models too, and compute a sample of it again.
 
     On the machine type and versions that made it the sample must be bitwise the same; elsewhere to one rounding step.
     Exits with 1 when something is not as written.
@@ -30,7 +34,7 @@ def verify(
     from cuvee.engine.verify import verify as check
 
     with byte_progress("verify") as progress:
-        verdict = check(out, sample, api.planned_again, progress, api.evaluated)
+        verdict = check(out, sample, api.planned_again, progress, api.evaluated, start)
     if as_json:
         print_json(vars(verdict))
     else:

@@ -6,13 +6,13 @@ import contextlib
 import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from cuvee.engine.staged import bench_for
 from cuvee.engine.tasks import Done, Failed, Task, run
 from cuvee.kernels.process import settled
 from cuvee.plan.memory import Room
 from cuvee.plan.plan import Output, Plan
+from cuvee.store.directory import Directory
 from cuvee.store.writer import Writer
 
 AHEAD = 3
@@ -49,9 +49,9 @@ class Crew(ABC):
         """Stop the processes."""
 
 
-def set_up(plan: Plan, room: Room, folder: Path, *, allow_nonfinite: bool) -> bytes:
+def set_up(plan: Plan, room: Room, folder: Directory, *, allow_nonfinite: bool) -> bytes:
     """What `Desk` is made from, in another process."""
-    return pickle.dumps((plan, room, str(folder), allow_nonfinite))
+    return pickle.dumps((plan, room, folder, allow_nonfinite))
 
 
 class Desk:
@@ -59,8 +59,8 @@ class Desk:
 
     def __init__(self, setup: bytes) -> None:
         plan, room, folder, allow_nonfinite = pickle.loads(setup)
-        self._bench = bench_for(plan, room, allow_nonfinite=allow_nonfinite)
-        self._writer = Writer(Path(folder), plan.shards)
+        self._bench = bench_for(plan, room, allow_nonfinite=allow_nonfinite, watched=True)
+        self._writer = Writer(folder, plan.shards)
 
     def run(self, task: bytes) -> bytes:
         """Do a task, and wait until what it wrote is in the files."""

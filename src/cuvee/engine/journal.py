@@ -4,67 +4,103 @@ from __future__ import annotations
 
 import contextlib
 import json
-from pathlib import Path
-from typing import Any
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import xxhash
+from pydantic import TypeAdapter, ValidationError
 
 from cuvee.core import CuveeError
+from cuvee.store.directory import Directory
 
 STATE = ".cuvee"
 """Folder of an unfinished merge inside its output folder."""
 
+FILE = f"{STATE}/journal.jsonl"
+
+
+class Line(NamedTuple):
+    """A chunk that is in its shard.
+
+    hash: xxh3-128 of its bytes. bad: entries that are not finite. read: xxh3-128 of what was read for it of each input
+    tensor, "" where none was read as a whole.
+    """
+
+    tensor: str
+    chunk: int
+    hash: str
+    bad: int
+    read: Sequence[str] = ()
+
+
+LINE = TypeAdapter(Line)
+PLAN = "plan"
+CHECK = "check"
+"""Of a line: xxh3-64 of the rest of it. Lines that are not as they were written are left out."""
+
 
 class Journal:
-    """Append-only lines `{"tensor", "chunk", "hash", "bad"}` after a first line that names the plan."""
+    """Append-only lines after a first one that names the plan."""
 
-    def __init__(self, folder: Path, plan_hash: str) -> None:
+    def __init__(self, folder: Directory, plan_hash: str) -> None:
         """Open or begin the journal. Raises CuveeError when the folder holds an unfinished merge of another plan."""
-        self.path = folder / STATE / "journal.jsonl"
-        self.path.parent.mkdir(exist_ok=True)
-        lines = _lines(self.path)
-        if lines and lines[0].get("plan") != plan_hash:
+        begun, lines = _known(folder)
+        if begun is not None and begun != plan_hash:
             raise CuveeError(
-                f"{folder} holds an unfinished merge of another recipe, or its inputs or versions changed since.\n"
+                f"{folder.path} holds an unfinished merge of another recipe, or its inputs or versions changed since.\n"
                 "  --overwrite starts anew."
             )
-        self.done = {(line["tensor"], line["chunk"]): line for line in lines[1:] if "tensor" in line}
-        self._file = self.path.open("a" if lines else "w", encoding="utf-8")
-        if lines:
+        self.done = {(line.tensor, line.chunk): line for line in lines} if begun else {}
+        if begun:
+            self._file = os.fdopen(folder.open(FILE, os.O_WRONLY | os.O_APPEND), "w", encoding="utf-8")
             self._file.write("\n")
         else:
-            self._write({"plan": plan_hash})
+            self._file = os.fdopen(folder.create(FILE), "w", encoding="utf-8")
+            self._write({PLAN: plan_hash})
 
-    def add(self, tensor: str, chunk: int, digest: str, bad: int) -> None:
-        line = {"tensor": tensor, "chunk": chunk, "hash": digest, "bad": bad}
-        self.done[tensor, chunk] = line
-        self._write(line)
+    def add(self, line: Line) -> None:
+        self.done[line.tensor, line.chunk] = line
+        self._write(line._asdict())
 
     def forget(self, tensor: str, chunk: int) -> None:
         """A chunk whose bytes are not what the journal says."""
-        self.done.pop((tensor, chunk))
+        self.done.pop((tensor, chunk), None)
 
     def close(self) -> None:
         with contextlib.suppress(OSError):  # a line that the disk has no room for: its chunk is done again
             self._file.close()
 
-    def _write(self, line: dict[str, Any]) -> None:
-        self._file.write(json.dumps(line) + "\n")
+    def _write(self, told: dict[str, Any]) -> None:
+        self._file.write(json.dumps(told | {CHECK: _check(told)}) + "\n")
         self._file.flush()
 
 
-def journaled_plan(folder: Path) -> str | None:
+def journaled_plan(folder: Directory) -> str | None:
     """The hash of the plan whose unfinished merge a folder holds."""
-    lines = _lines(folder / STATE / "journal.jsonl")
-    return lines[0].get("plan") if lines else None
+    return _known(folder)[0]
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """Whole lines; one that a crash cut short is left out."""
+def _known(folder: Directory) -> tuple[str | None, list[Line]]:
+    """The plan's hash and the finished chunks, by the lines that are as they were written."""
+    told = list(_lines(folder.read(FILE) or b""))
+    plan = next((line[PLAN] for line in told if isinstance(line.get(PLAN), str)), None)
     found = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    for line in told:
+        with contextlib.suppress(ValidationError):
+            found.append(LINE.validate_python(line))
+    return plan, found
+
+
+def _lines(data: bytes) -> Iterator[dict[str, Any]]:
+    for text in data.splitlines():
         try:
             line = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        if isinstance(line, dict):
-            found.append(line)
-    return found
+        if isinstance(line, dict) and line.pop(CHECK, None) == _check(line):
+            yield line
+
+
+def _check(told: dict[str, Any]) -> str:
+    return xxhash.xxh3_64_hexdigest(json.dumps(told).encode())

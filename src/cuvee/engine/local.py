@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -18,6 +18,7 @@ from cuvee.core import CuveeError
 from cuvee.engine.crew import Crew, set_up
 from cuvee.engine.journal import Journal
 from cuvee.engine.launch import SMALL
+from cuvee.engine.passing import combined
 from cuvee.engine.progress import Bar, Progress
 from cuvee.engine.ray import Cluster
 from cuvee.engine.schedule import Schedule
@@ -28,8 +29,9 @@ from cuvee.engine.worker import Local
 from cuvee.kernels.process import settled
 from cuvee.methods._calls import Statistics
 from cuvee.plan.memory import Room
-from cuvee.plan.plan import Plan, Shard, teller
+from cuvee.plan.plan import Output, Plan, Shard, teller
 from cuvee.store import writer as files
+from cuvee.store.directory import MODE, PART, Directory
 from cuvee.store.memory import StateDict
 
 
@@ -38,6 +40,7 @@ class Outcome:
     """What a run did."""
 
     digests: dict[str, list[str]] = field(default_factory=dict)  # tensor -> xxh3-128 of each chunk
+    read: dict[str, list[str]] = field(default_factory=dict)  # tensor -> xxh3-128 of those of each input's chunks
     nonfinite: dict[str, int] = field(default_factory=dict)  # tensor -> entries, when allowed
     numbers: dict[str, Any] = field(default_factory=dict)  # what the method tells of the merge
     resumed: int = 0  # chunks that an earlier run had written
@@ -62,48 +65,48 @@ def crew_for(plan: Plan, workers: int, ray: str | None = None) -> Crew:
 
 def execute(
     plan: Plan,
-    folder: Path,
+    folder: Directory,
+    journal: Journal,
     room: Room,
     crew: Crew,
     *,
+    mode: int = MODE,
     allow_nonfinite: bool = False,
     progress: Progress | None = None,
 ) -> Outcome:
     """Write all shards of a plan into a folder; go on where an earlier run of the same plan stopped.
 
+    They are left under their names with PART, for a commit to seal. mode: their permissions.
+
     The folder is left resumable whatever happens: Ctrl-C, a full disk, a fault in an input, a kill. Raises CuveeError,
     and OSError for a disk that fails.
     """
     began = time.monotonic()
-    journal = Journal(folder, plan.hash)
     try:
-        resumed = _check_written(plan, folder, journal)
-        missing = sum(s.size for s in plan.shards if not (folder / s.file).exists() and not _part_is_full(folder, s))
-        files.check_space(folder, missing)
-        files.create(folder, plan.shards)
+        resumed, sealed = _check_written(plan, folder, journal)
+        shards = [shard for shard in plan.shards if shard.file not in sealed]
+        files.check_space(folder, sum(shard.size for shard in shards if not _part_is_full(folder, shard)))
+        files.create(folder, shards, mode)
         with _stop_signals(), settled(), files.Writer(folder, plan.shards) as writer:
             run_ = _Run(plan, folder, room, journal, writer, allow_nonfinite, progress)
             run_.work(crew)
             numbers = told(plan, run_.bench, run_.schedule.statistics)
-        for shard in plan.shards:
-            files.seal(folder, shard)
     except KeyboardInterrupt:
         raise CuveeError(
             f"Stopped. The same command goes on from here ({len(journal.done)} chunks are done)."
         ) from None
-    finally:
-        journal.close()
-    digests = {o.name: [journal.done[o.name, c]["hash"] for c in range(len(o.grid.chunks()))] for o in plan.outputs}
-    bad = {o.name: sum(journal.done[o.name, c]["bad"] for c in range(len(o.grid.chunks()))) for o in plan.outputs}
-    nonfinite = {name: count for name, count in bad.items() if count}
-    return Outcome(digests, nonfinite, numbers, resumed, time.monotonic() - began)
+    lines = {o.name: [journal.done[o.name, chunk] for chunk in range(len(o.grid.chunks()))] for o in plan.outputs}
+    digests = {name: [line.hash for line in found] for name, found in lines.items()}
+    read = {name: combined([line.read for line in found]) for name, found in lines.items()}
+    nonfinite = {name: count for name, found in lines.items() if (count := sum(line.bad for line in found))}
+    return Outcome(digests, read, nonfinite, numbers, resumed, time.monotonic() - began)
 
 
 class _Run:
     def __init__(
         self,
         plan: Plan,
-        folder: Path,
+        folder: Directory,
         room: Room,
         journal: Journal,
         writer: files.Writer,
@@ -114,7 +117,7 @@ class _Run:
         self.own: SimpleQueue[Done | Failed] = SimpleQueue()  # answers to tasks of this process
         self.under_way = 0  # its tasks whose answers are to come
         self.allow_nonfinite = allow_nonfinite
-        self.bench = bench_for(plan, room, allow_nonfinite=allow_nonfinite)
+        self.bench = bench_for(plan, room, allow_nonfinite=allow_nonfinite, watched=True)
         self.schedule = Schedule(plan, self.bench, lambda output, chunk: (output.name, chunk) in journal.done)
         self.bar = Bar(plan, progress)
         for output in plan.outputs:
@@ -155,7 +158,7 @@ class _Run:
             raise CuveeError(f"{answer.message}\n  What is written is kept: the same command goes on from here.")
         output = self.plan.outputs[answer.task.output]
         for written in answer.written:
-            self.journal.add(output.name, written.chunk, written.digest, written.bad)
+            self.journal.add(written)
             self.bar.wrote(output, written.chunk)
         if answer.task.at is not None:
             self.bar.gathered(output, answer.task.chunks)
@@ -180,31 +183,50 @@ def _plain(value: Any) -> Any:
     return [_plain(each) for each in value] if isinstance(value, (tuple, list)) else value
 
 
-def _check_written(plan: Plan, folder: Path, journal: Journal) -> int:
-    """Re-hash what the journal says is in shards that were not sealed: lines may outlive data after a power cut."""
-    kept = 0
-    for output in plan.outputs:
-        shard = plan.shards[output.shard]
-        sealed = (folder / shard.file).exists()
-        for chunk, (start, _) in enumerate(output.grid.chunks()):
-            line = journal.done.get((output.name, chunk))
-            if line is None:
-                continue
-            kept += 1
-            if not sealed:
-                size = output.chunk_bytes(chunk)
-                at = output.offset + start * output.spec.dtype.itemsize
-                part = folder / (shard.file + files.PART)
-                data = files.read_back(folder, shard, at, size) if part.exists() else b""
-                if xxhash.xxh3_128_hexdigest(data) != line["hash"]:
-                    journal.forget(output.name, chunk)
-                    kept -= 1
-    return kept
+def _check_written(plan: Plan, folder: Directory, journal: Journal) -> tuple[int, set[str]]:
+    """Hash again what the journal speaks of, and forget what is not in the files as it says.
+
+    Gives how many chunks are there, and the shards that are complete under their own names.
+    """
+    kept, sealed = 0, set()
+    for place, shard in enumerate(plan.shards):
+        chunks = [(o, chunk) for o in plan.outputs if o.shard == place for chunk in range(len(o.grid.chunks()))]
+        told = [(o, chunk) for o, chunk in chunks if (o.name, chunk) in journal.done]
+        part = folder.stat(shard.file + PART) is not None
+        found = _as_written(folder, shard, told, journal, whole=not part) if part or len(told) == len(chunks) else []
+        if not part and found and len(found) == len(chunks):
+            sealed.add(shard.file)
+        elif not part:  # of an earlier merge, or damaged: made anew
+            found = []
+        for o, chunk in set(chunks) - set(found):
+            journal.forget(o.name, chunk)
+        kept += len(found)
+    return kept, sealed
 
 
-def _part_is_full(folder: Path, shard: Shard) -> bool:
-    part = folder / (shard.file + files.PART)
-    return part.exists() and part.stat().st_size == shard.size and part.stat().st_blocks * 512 >= shard.size
+def _as_written(
+    folder: Directory, shard: Shard, told: Sequence[tuple[Output, int]], journal: Journal, *, whole: bool
+) -> list[tuple[Output, int]]:
+    """The chunks whose bytes are in a shard as the journal says. whole: none where its size or header is another."""
+    try:
+        fd = folder.open(shard.file if whole else shard.file + PART, os.O_RDONLY)
+    except FileNotFoundError:
+        return []
+    with os.fdopen(fd, "rb") as file:
+        if whole and (os.fstat(fd).st_size != shard.size or file.read(len(shard.header)) != shard.header):
+            return []
+        found = []
+        for output, chunk in told:
+            file.seek(output.offset + output.grid.chunks()[chunk][0] * output.spec.dtype.itemsize)
+            data = file.read(output.chunk_bytes(chunk))
+            if xxhash.xxh3_128_hexdigest(data) == journal.done[output.name, chunk].hash:
+                found.append((output, chunk))
+        return found
+
+
+def _part_is_full(folder: Directory, shard: Shard) -> bool:
+    part = folder.stat(shard.file + PART)
+    return part is not None and part.st_size == shard.size and part.st_blocks * 512 >= shard.size
 
 
 def _total_bytes(plan: Plan) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cuvee.core import Buffer, Checkpoint, TensorSpec
+from cuvee.core import Buffer, Checkpoint, Stamp, TensorSpec
 from cuvee.engine.schedule import Schedule
 from cuvee.engine.staged import bench_for
 from cuvee.engine.tasks import Done
@@ -37,6 +38,9 @@ class Merged(Checkpoint):
 
     def config(self) -> dict[str, Any]:
         return dict(self.plan.config)
+
+    def stamps(self) -> Mapping[Path, Stamp]:
+        return {path: stamp for each in self.plan.checkpoints for path, stamp in each.stamps().items()}
 
     def identity(self) -> dict[str, Any]:
         return {"merge": self.plan.hash}

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
-import shutil
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from cuvee.core import Checkpoint, CuveeError
-from cuvee.engine.journal import STATE, journaled_plan
+from cuvee.engine import replaced
+from cuvee.engine.journal import FILE, STATE, Journal, journaled_plan
 from cuvee.engine.local import Outcome
-from cuvee.plan.layout import SIDES
+from cuvee.engine.sources import Sources
 from cuvee.plan.plan import Plan, Shard
 from cuvee.recipe.chat_templates import chat_template_text
-from cuvee.store import sidecars
-from cuvee.store.folder import read_json
-from cuvee.store.writer import PART, write_text
-
-MANIFEST = "cuvee.json"
-"""Written last: its presence says that the merge is complete."""
-
-CARRIED = "carried.json"
-"""In the state folder: names of the files that were copied beside the weights."""
+from cuvee.recipe.published import seen_from
+from cuvee.store import sidecars, writer
+from cuvee.store.directory import Directory
+from cuvee.store.manifest import read_manifest, write_manifest
 
 
 class Claim(Protocol):
@@ -33,63 +31,111 @@ class Claim(Protocol):
     @property
     def checkpoints(self) -> Sequence[Checkpoint]: ...
     @property
+    def donor(self) -> Path | None: ...
+    @property
     def shards(self) -> Sequence[Shard]: ...
     @property
     def hash(self) -> str: ...
 
 
-@contextlib.contextmanager
-def claimed(folder: Path, plan: Claim, *, overwrite: bool) -> Iterator[bool]:
-    """Hold an output folder for a run. Gives True when it holds this very merge, complete.
+@dataclass(frozen=True)
+class Held:
+    """An output folder that is held for a run."""
 
-    Raises CuveeError when the folder is an input, holds something else, or another run holds it; and in place of an
-    OSError of the run.
+    folder: Directory
+    journal: Journal
+    sources: Sources
+
+
+@contextlib.contextmanager
+def claimed(out: Path, plan: Claim, *, overwrite: bool) -> Iterator[Held | None]:
+    """Hold an output folder for a run. Gives None when it holds this very merge, complete.
+
+    What an earlier merge left there stays until `commit`. Raises CuveeError when the folder is an input, holds
+    something else, or another run holds it; and in place of an OSError of the run.
     """
     for checkpoint in plan.checkpoints:
-        places = input_folders(checkpoint.identity()) if folder.exists() else ()
-        if any(_is(path, folder) for path in places):
-            raise CuveeError(f"{folder} is an input of the merge ({checkpoint.label}): write elsewhere.")
-    if folder.exists() and not folder.is_dir():
-        raise CuveeError(f"{folder} is a file: the output is a folder.")
-    held = read_manifest(folder)
-    if held is not None and not overwrite:
-        if held.get("plan") != plan.hash:
-            raise CuveeError(
-                f"{folder} holds a finished merge of another recipe or other inputs. --overwrite replaces it."
-            )
-        if (lost := _lost(folder, plan)) is not None:
-            raise CuveeError(f"{folder} holds this merge, but {lost} is gone or cut short. --overwrite makes it anew.")
-        yield True
+        places = input_folders(checkpoint.identity()) if out.exists() else ()
+        if any(_is(path, out) for path in places):
+            raise CuveeError(f"{out} is an input of the merge ({checkpoint.label}): write elsewhere.")
+    if out.exists() and not out.is_dir():
+        raise CuveeError(f"{out} is a file: the output is a folder.")
+    if not overwrite and _is_finished(out, plan):
+        yield None
         return
-    if folder.exists() and any(folder.iterdir()) and not overwrite and not (folder / STATE).exists():
-        raise CuveeError(f"{folder} is not empty. --overwrite replaces what a merge writes there.")
     try:
-        (folder / STATE).mkdir(parents=True, exist_ok=True)
-        lock = (folder / STATE / "lock").open("w")
+        with Directory(out, make=True) as folder:
+            if not overwrite and journaled_plan(folder) is None and not replaced.is_free(folder):
+                raise CuveeError(f"{out} is not empty. --overwrite replaces what a merge writes there.")
+            with _locked(folder):
+                sources = Sources(plan)
+                replaced.check(folder, sources)
+                if overwrite and journaled_plan(folder) != plan.hash:
+                    replaced.remove_unfinished(folder, sources)
+                with contextlib.closing(Journal(folder, plan.hash)) as journal:
+                    yield Held(folder, journal, sources)
     except OSError as error:
-        raise CuveeError(f"{folder}: {error.strerror}.") from None
-    with lock:
+        raise CuveeError(f"{out}: {error.strerror or error}. The same command goes on from here.") from None
+
+
+def _is_finished(out: Path, plan: Claim) -> bool:
+    """Whether a folder holds this merge, whole. Raises CuveeError where it holds another, or a damaged one."""
+    held = read_manifest(out)
+    if held is None:
+        return False
+    if held["plan"] != plan.hash:
+        raise CuveeError(f"{out} holds a finished merge of another recipe or other inputs. --overwrite replaces it.")
+    lost = next((shard.file for shard in plan.shards if not _is_whole(out / shard.file, shard)), None)
+    if lost is not None:
+        raise CuveeError(
+            f"{out} holds this merge, but {lost} is gone, cut short or damaged. --overwrite makes it anew."
+        )
+    return True
+
+
+def _is_whole(path: Path, shard: Shard) -> bool:
+    """Whether a shard has its size and its header."""
+    if not path.is_file() or path.stat().st_size != shard.size:
+        return False
+    with path.open("rb") as file:
+        return file.read(len(shard.header)) == shard.header
+
+
+@contextlib.contextmanager
+def _locked(folder: Directory) -> Iterator[None]:
+    """Hold the lock of a folder: the file that has its name now, not one that was removed while it was waited for."""
+    name = f"{STATE}/lock"
+    folder.make_folder(STATE)
+    fd = folder.open(name, os.O_RDWR | os.O_CREAT)
+    try:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise CuveeError(f"Another run is writing {folder}.") from None
-        try:
-            if overwrite:
-                _empty(folder)
-            yield False
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise CuveeError(f"{folder}: {error.strerror or error}. The same command goes on from here.") from None
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
+            raise CuveeError(f"Another run is writing {folder.path}.") from None
+        named = folder.stat(name)
+        if named is None or named.st_ino != os.fstat(fd).st_ino:
+            raise CuveeError(f"Another run has just written {folder.path}.")
+        yield
+    finally:
+        os.close(fd)
 
 
 def commit(
-    folder: Path, plan: Plan, outcome: Outcome, texts: Mapping[str, str], facts: Mapping[str, Any] | None = None
+    held: Held, plan: Plan, outcome: Outcome, texts: Mapping[str, str], facts: Mapping[str, Any] | None = None
 ) -> None:
-    """Write everything but the manifest, then the manifest. `texts` are further files by name, `facts` further keys."""
+    """Put everything in its place of what an earlier merge left there, then the manifest, then remove the old.
+
+    texts: further files by name. facts: further keys of the manifest. Raises CuveeError when an input has changed.
+    """
+    folder, mode = held.folder, held.sources.mode
+    begin_commit(held, plan.shards)
     if len(plan.weights) > 1:
         files = {output.name: plan.shards[output.shard].file for output in plan.tensors}
         sidecars.write_index(folder, files, sum(output.spec.nbytes for output in plan.tensors))
-    carried = sidecars.carried(plan.donor) if plan.donor else []
-    write_text(folder / STATE / CARRIED, json.dumps(carried))
+    carried = held.sources.carried
+    folder.write(replaced.CARRIED, json.dumps(carried).encode())
     if plan.donor:
         sidecars.carry_over(plan.donor, folder, carried)
     template = chat_template_text(plan.recipe.chat_template)
@@ -97,17 +143,18 @@ def commit(
         sidecars.write_chat_template(folder, template)
     sidecars.write_config(folder, plan.config)
     for name, text in texts.items():
-        write_text(folder / name, text)
+        folder.write(name, text.encode(), mode)
     manifest = {
         "plan": plan.hash,
         **plan.facts(),
-        "roots": [str(root.resolve()) for root in plan.recipe.roots] if _are_relative(plan) else [],
+        "roots": [str(root.resolve()) for root in plan.recipe.roots],
         "tensors": {
             output.name: {
                 "file": plan.shards[output.shard].file,
                 "rule": output.rule,
                 "chunk": output.grid.chunk,
                 "chunks": outcome.digests[output.name],
+                "read": outcome.read.get(output.name, []),
             }
             for output in sorted(plan.outputs, key=lambda output: output.order)
         },
@@ -118,24 +165,34 @@ def commit(
         "left_out": dict(plan.left_out),
         **(facts or {}),
     }
-    write_text(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
-    shutil.rmtree(folder / STATE, ignore_errors=True)
+    end_commit(held, manifest, [checkpoint.label for checkpoint in plan.checkpoints])
 
 
-def plan_of(folder: Path) -> str | None:
-    """The hash of the plan whose merge a folder holds, finished or not; None where there is none."""
-    manifest = read_manifest(folder)
-    return manifest.get("plan") if manifest else journaled_plan(folder)
+def begin_commit(held: Held, shards: Sequence[Shard]) -> None:
+    """Set aside what an earlier merge left, and give the shards their names. Raises CuveeError for changed inputs."""
+    try:
+        held.sources.check()
+    except CuveeError:
+        held.folder.remove(FILE)  # its chunks are of both
+        raise
+    replaced.set_aside(held.folder, held.sources, shards)
+    writer.seal(held.folder, shards)
 
 
-def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a complete merge, or None."""
-    return read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else None
+def end_commit(held: Held, manifest: Mapping[str, Any], labels: Sequence[str]) -> None:
+    """Write the manifest, in which paths are as seen from the folder; then remove what was set aside."""
+    write_manifest(held.folder, seen_from(manifest, held.folder.path, labels), held.sources.mode)
+    held.folder.remove_folder(STATE)
 
 
-def _are_relative(plan: Plan) -> bool:
-    """Whether a model was named by a path that starts somewhere else than at the root of all files."""
-    return not all(Path(checkpoint.label).is_absolute() for checkpoint in plan.checkpoints)
+def plan_of(out: Path) -> str | None:
+    """The hash of the plan whose merge a folder holds, finished or not; None where there is none, or a damaged one."""
+    if not out.is_dir():
+        return None
+    with contextlib.suppress(CuveeError), Directory(out) as folder:
+        manifest = read_manifest(out)
+        return str(manifest["plan"]) if manifest else journaled_plan(folder)
+    return None
 
 
 def input_folders(identity: Mapping[str, Any]) -> Iterator[Path]:
@@ -149,48 +206,3 @@ def input_folders(identity: Mapping[str, Any]) -> Iterator[Path]:
 
 def _is(path: Path, folder: Path) -> bool:
     return path.exists() and path.samefile(folder)
-
-
-def _lost(folder: Path, plan: Claim) -> str | None:
-    """A shard of a finished merge that is not there in full."""
-    for shard in plan.shards:
-        path = folder / shard.file
-        if not path.is_file() or path.stat().st_size != shard.size:
-            return shard.file
-    return None
-
-
-def _empty(folder: Path) -> None:
-    """Remove what a merge may have left, and nothing else; the manifest first."""
-    carried = _carried(folder)
-    (folder / MANIFEST).unlink(missing_ok=True)
-    for path in sorted(folder.iterdir()):
-        name = path.name.removesuffix(PART)
-        weights = name.endswith((".safetensors", ".safetensors.index.json"))
-        if path.is_file() and (weights or name in ("config.json", "adapter_config.json", "README.md")):
-            path.unlink()
-    for name in carried:
-        (folder / name).unlink(missing_ok=True)
-        if (parent := (folder / name).parent) != folder:
-            with contextlib.suppress(OSError):  # it holds more
-                parent.rmdir()
-    for path in (folder / SIDES).glob("*.safetensors*"):
-        path.unlink()
-    journal = folder / STATE / "journal.jsonl"
-    journal.unlink(missing_ok=True)
-
-
-def _carried(folder: Path) -> list[str]:
-    """Names of the files that a merge has copied beside the weights, all inside its folder."""
-    found: list[Any] = []
-    for path, key in ((folder / MANIFEST, "carried"), (folder / STATE / CARRIED, None)):
-        try:
-            told = json.loads(path.read_text(encoding="utf-8"))
-            found += told.get(key, []) if key else told
-        except (OSError, ValueError, AttributeError, TypeError):
-            continue
-    return [
-        name
-        for name in found
-        if isinstance(name, str) and not Path(name).is_absolute() and ".." not in Path(name).parts
-    ]

@@ -12,10 +12,14 @@ from cuvee.folds import Tile
 class Slot:
     """A leaf's entries as stored, one tile's after the other's; zeros follow them.
 
-    raw and values: a buffer of the programs' length, as bytes and as entries of the stored dtype.
+    raw and values: a buffer of the programs' length, as bytes and as entries of the stored dtype. passes: hears of
+    what was read.
     """
 
-    def __init__(self, source: Checkpoint, name: str, raw: bytearray, values: Tensor) -> None:
+    def __init__(
+        self, source: Checkpoint, name: str, raw: bytearray, values: Tensor, passes: Lane | None = None
+    ) -> None:
+        self._passes = passes
         self._read = source.lane(name) or _lane(source, name, values.dtype)
         self._memory, self._values, self._item = memoryview(raw), values, values.dtype.itemsize
         self._tile: Tile | None = None
@@ -28,6 +32,8 @@ class Slot:
             for start, stop in tile.spans:
                 end = at + (stop - start) * self._item
                 self._read(start, stop, self._memory[at:end])
+                if self._passes is not None:
+                    self._passes(start, stop, self._memory[at:end])
                 at = end
             if at < len(self._memory):
                 self._values[at // self._item :].zero_()

@@ -19,11 +19,11 @@ from cuvee.plan.memory import Room
 from cuvee.plan.plan import CPU, Output, Plan
 
 
-def bench_for(plan: Plan, room: Room, *, allow_nonfinite: bool = False) -> Bench:
+def bench_for(plan: Plan, room: Room, *, allow_nonfinite: bool = False, watched: bool = False) -> Bench:
     """A process's place of work on the plan's device."""
     if plan.device == CPU:
-        return Bench(plan, room, allow_nonfinite=allow_nonfinite)
-    return Staged(plan, room, device_of(plan.device), allow_nonfinite=allow_nonfinite)
+        return Bench(plan, room, allow_nonfinite=allow_nonfinite, watched=watched)
+    return Staged(plan, room, device_of(plan.device), allow_nonfinite=allow_nonfinite, watched=watched)
 
 
 class Berth:
@@ -50,8 +50,10 @@ class Staged(Bench):
 
     together = 4
 
-    def __init__(self, plan: Plan, room: Room, device: Device, *, allow_nonfinite: bool = False) -> None:
-        super().__init__(plan, room, allow_nonfinite=allow_nonfinite)
+    def __init__(
+        self, plan: Plan, room: Room, device: Device, *, allow_nonfinite: bool = False, watched: bool = False
+    ) -> None:
+        super().__init__(plan, room, allow_nonfinite=allow_nonfinite, watched=watched)
         self._device = device
         self._reader = ThreadPoolExecutor(1)
         self._berths: dict[int, list[Berth | None]] = {}  # by slot: the one to fill, and one whose tile is in use
@@ -131,6 +133,7 @@ class Staged(Bench):
             for start, stop in tile.spans:
                 end = at + (stop - start) * stored.itemsize
                 parts.append(source.read(leaf.name, (start, stop), lent[at:end]))
+                self._passes(leaf, start, stop, parts[-1])
                 if parts[-1].dtype == stored and parts[-1].data_ptr() != berth.here[at:end].data_ptr():
                     berth.here[at:end].view(stored).copy_(parts[-1])
                 at = end

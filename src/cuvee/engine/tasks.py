@@ -10,6 +10,7 @@ import torch
 import xxhash
 
 from cuvee.core import CuveeError
+from cuvee.engine.journal import Line
 from cuvee.engine.tiles import Bench
 from cuvee.methods._calls import Statistics
 from cuvee.plan.plan import Output
@@ -30,21 +31,13 @@ class Task(NamedTuple):
     statistics: Statistics
 
 
-class Written(NamedTuple):
-    """A chunk that is in its shard."""
-
-    chunk: int
-    digest: str
-    bad: int
-
-
 class Done(NamedTuple):
     """What a task found or wrote."""
 
     task: Task  # without its statistics
     states: dict[str, Any]
     statistics: Statistics  # of the tensor's own steps, when the task ran them
-    written: list[Written]
+    written: list[Line]
 
 
 class Failed(NamedTuple):
@@ -81,7 +74,7 @@ def _answer(task: Task, bench: Bench, writer: Writer) -> Done | Failed:
                 writer.write(output.shard, at, data)
                 digest.update(data)
                 at, nonfinite = at + len(data), nonfinite + bad
-            written.append(Written(chunk, digest.hexdigest(), nonfinite))
+            written.append(Line(output.name, chunk, digest.hexdigest(), nonfinite, bench.passed(output, chunk)))
         return Done(answered, {}, {}, written)
     except CuveeError as error:
         return Failed(str(error))

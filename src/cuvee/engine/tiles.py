@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from math import isfinite
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cuvee.core import CuveeError, dtype_name
+from cuvee.engine.passing import Passing
 from cuvee.engine.programs.bundle import Compiled, Kept, load
 from cuvee.engine.programs.prepare import key_of
 from cuvee.engine.programs.structure import program_length
@@ -18,6 +20,7 @@ from cuvee.folds import Tile
 from cuvee.methods._calls import Evaluator, Leaf, Statistics, Step, padded
 from cuvee.plan.memory import Room
 from cuvee.plan.plan import Output, Plan
+from cuvee.store.writer import bytes_of
 
 Read = Callable[[Leaf, Tile | None], Tensor]
 
@@ -28,7 +31,10 @@ class Bench:
     together = 1
     """Chunks of a large tensor that are one task."""
 
-    def __init__(self, plan: Plan, room: Room, *, allow_nonfinite: bool = False) -> None:
+    def __init__(self, plan: Plan, room: Room, *, allow_nonfinite: bool = False, watched: bool = False) -> None:
+        """watched: what is read is hashed as it passes; `passed` tells."""
+        self.watched = watched
+        self._passing: tuple[str, Passing] | None = None  # of the output that was last worked on
         self.plan, self.room, self.allow_nonfinite = plan, room, allow_nonfinite
         self._raw = bytearray()
         self._made = bytearray()
@@ -43,6 +49,7 @@ class Bench:
     def evaluator(self, output: Output, statistics: Statistics) -> Evaluator:
         """What works on an output; the one that was asked for before it is done."""
         self._held.clear()
+        self._passing_of(output)
         places = {leaf: place for place, leaf in enumerate(output.leaves)}
         key = self._key(output)
         slots = [] if key is None else self._slots_of(output)
@@ -89,6 +96,20 @@ class Bench:
             start, stop = grid.chunks()[chunk]
             pieces = grid.sample(start, stop, entries)
             yield Tile(output.order, start, start + sum(b - a for a, b in pieces), grid, pieces)
+
+    def passed(self, output: Output, chunk: int) -> list[str]:
+        """xxh3-128 of what was read for a chunk of each leaf; "" where it was not read from end to end."""
+        return self._passing_of(output).digests(chunk) if self.watched else []
+
+    def _passing_of(self, output: Output) -> Passing:
+        if self._passing is None or self._passing[0] != output.name:
+            self._passing = output.name, Passing(output)
+        return self._passing[1]
+
+    def _passes(self, leaf: Leaf, start: int, stop: int, values: Tensor) -> None:
+        """Entries of a leaf were read."""
+        if self.watched and self._passing is not None:
+            self._passing[1].take(leaf, start, stop, bytes_of(values))
 
     def settle(self, output: Output, statistics: Statistics, before: int) -> None:
         """Run the tensor's own steps before step `before`, all passes of each, here and now."""
@@ -143,6 +164,8 @@ class Bench:
         data = self._room_for((stop - start) * output.spec.dtype.itemsize)
         source = self.plan.checkpoints[output.expression.checkpoint]
         read = source.read(output.expression.name, (start, stop), self._raw_for(len(data)))
+        self._passing_of(output)
+        self._passes(output.expression, start, stop, read)
         torch.frombuffer(data, dtype=output.spec.dtype).copy_(read)
         return data
 
@@ -205,10 +228,13 @@ class Bench:
         if key not in self._buffers:
             raw = bytearray(length * dtype.itemsize)
             self._buffers[key] = raw, torch.frombuffer(raw, dtype=dtype)
-        return Slot(source, leaf.name, *self._buffers[key])
+        passes = partial(self._passing_of(output).take, leaf) if self.watched else None
+        return Slot(source, leaf.name, *self._buffers[key], passes)
 
     def _whole(self, leaf: Leaf, dtype: torch.dtype) -> Tensor:
-        return self.plan.checkpoints[leaf.checkpoint].read(leaf.name).to(dtype)
+        found = self.plan.checkpoints[leaf.checkpoint].read(leaf.name)
+        self._passes(leaf, 0, found.numel(), found)
+        return found.to(dtype)
 
     def _load(self, leaf: Leaf, tile: Tile, slot: int, dtype: torch.dtype, stored: Tensor | None = None) -> Tensor:
         """A leaf's entries in the compute dtype, in the tile's shape, and zeros behind them.
@@ -225,7 +251,9 @@ class Bench:
         source = self.plan.checkpoints[leaf.checkpoint]
         raw, at = self._raw_for((tile.stop - tile.start) * source.spec(leaf.name).dtype.itemsize), 0
         for start, stop in tile.spans:
-            flat[at : at + stop - start].copy_(source.read(leaf.name, (start, stop), raw))
+            read = source.read(leaf.name, (start, stop), raw)
+            self._passes(leaf, start, stop, read)
+            flat[at : at + stop - start].copy_(read)
             at += stop - start
         flat[at:].zero_()
         return flat.view(tile.grid.view)

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from cuvee.core import CuveeError, TensorSpec
 from cuvee.engine.merged import Merged
-from cuvee.engine.output import MANIFEST, read_manifest
+from cuvee.engine.passing import combined
 from cuvee.plan.plan import CPU, Output, Plan
 from cuvee.store.folder import Folder
+from cuvee.store.manifest import MANIFEST, read_manifest
 
 ELSEWHERE = 2.0**-14
 """Share of a chunk's largest entry that a merge on another device may differ by."""
@@ -45,13 +46,16 @@ def verify(
     plan: Callable[[dict[str, Any]], Plan] | None,
     progress: Callable[[int, int], None] | None = None,
     evaluated: Callable[[Plan], Repeated] = Merged,
+    start: Path | None = None,
 ) -> Verdict:
-    """Re-hash all tensors of a merge; with `plan` (manifest -> plan) compute `sample` chunks again and compare.
+    """Re-hash all tensors of a merge; with `plan` (manifest -> plan) its inputs as well, and compute `sample` chunks
+    again and compare.
 
-    evaluated: gives a plan's chunks. A folder that was not made by a recipe has its hashes compared, no more.
-    Raises CuveeError when the folder has no manifest, or its files are broken.
+    evaluated: gives a plan's chunks. start: where the folder was when it was made, if it has moved. A folder that was
+    not made by a recipe has its hashes compared, no more. Raises CuveeError when the folder has no manifest, or its
+    files are broken.
     """
-    manifest = read_manifest(folder)
+    manifest = read_manifest(folder, start)
     if manifest is None:
         raise CuveeError(f"{folder} has no {MANIFEST}: not a merge by cuvee, or not finished.")
     verdict = Verdict()
@@ -70,7 +74,11 @@ def verify(
         if progress:
             progress(done, total)
     if plan is not None and sample and "recipe" in manifest:
-        planned = plan(manifest)
+        try:
+            planned = plan(manifest)
+        except CuveeError as error:
+            where = "" if start else f"\n  Its models are looked for from {folder}: --from tells where it was."
+            raise CuveeError(f"{error}{where}") from None
         _repeat(planned, evaluated(planned), manifest, stored, sample, verdict)
     return verdict
 
@@ -123,12 +131,31 @@ def _repeat(
     verdict.bitwise = not other
     verdict.why_not_bitwise = ", ".join(f"{key}: {then[key]} then, {now[key]} now" for key in other)
     units = [(output, chunk) for output in plan.tensors for chunk in range(len(output.grid.chunks()))]
+    changed = _changed_inputs(plan, manifest, computed=verdict.bitwise)
+    verdict.faults += changed
+    if changed:
+        return
     chosen = random.Random(manifest["plan"]).sample(units, min(sample, len(units)))
     for output, chunk in chosen:
         verdict.repeated += 1
         slack = ELSEWHERE if "device" in other else 0.0
         if not _same(merged, output, chunk, manifest, stored, bitwise=verdict.bitwise, slack=slack):
             verdict.faults.append(f"{output.name}: chunk {chunk} comes out otherwise now")
+
+
+def _changed_inputs(plan: Plan, manifest: dict[str, Any], *, computed: bool) -> list[str]:
+    """Input tensors that are not what was merged. computed: look at those, too, that reading has to compute."""
+    faults = {}
+    for output in plan.outputs:
+        told = manifest["tensors"][output.name].get("read", [])
+        for leaf, then in zip(output.leaves, told, strict=False):
+            source = plan.checkpoints[leaf.checkpoint]
+            if then and (computed or not source.computed):
+                chunks = (source.read(leaf.name, span).contiguous() for span in output.grid.chunks())
+                now = combined([[xxhash.xxh3_128_hexdigest(_bytes(chunk))] for chunk in chunks])
+                if now != [then]:
+                    faults[source.label, leaf.name] = f"{source.label}: {leaf.name} changed since it was merged"
+    return list(faults.values())
 
 
 def _same(

@@ -10,6 +10,7 @@ from cuvee import methods
 from cuvee.core import CuveeError
 from cuvee.recipe.schema import Recipe
 from cuvee.store.continued import SUFFIX
+from cuvee.store.place import find
 
 
 def continued(merge: Path, manifest: Mapping[str, Any], dtype: str, models: Sequence[str]) -> Recipe:
@@ -29,4 +30,7 @@ def continued(merge: Path, manifest: Mapping[str, Any], dtype: str, models: Sequ
     data = {key: value for key, value in recipe.items() if key not in ("models", "polish")}
     data["models"] = [f"{merge}{SUFFIX}", *models]
     data["parameters"] = {**recipe.get("parameters", {}), **told}
-    return Recipe.load({**data, "dtype": recipe.get("dtype", dtype)}, [Path(), *map(Path, manifest["roots"])])
+    roots = [Path(root) for root in manifest["roots"]]
+    if isinstance(base := data.get("base_model"), str):  # from here, models that are added may be relative, too
+        data["base_model"] = "+".join(str(find(part, roots) or part) for part in base.split("+"))
+    return Recipe.load({**data, "dtype": recipe.get("dtype", dtype)}, [Path(), *roots])

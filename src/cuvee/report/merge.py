@@ -13,7 +13,6 @@ from cuvee.architecture.layers import split_layer
 from cuvee.core import Checkpoint, CuveeError, dtype_name
 from cuvee.engine.estimate import estimate
 from cuvee.engine.launch import default_workers
-from cuvee.engine.output import MANIFEST, read_manifest
 from cuvee.plan.memory import Room, default_memory
 from cuvee.plan.plan import Plan
 from cuvee.recipe import Recipe
@@ -22,6 +21,7 @@ from cuvee.report.geometry import Geometry, Layer, Spectrum, survey
 from cuvee.report.page import short_names, write_page
 from cuvee.report.scores import score_facts
 from cuvee.store.folder import Folder
+from cuvee.store.manifest import MANIFEST, read_manifest
 from cuvee.store.open import load
 
 FILE = "report.html"

@@ -12,9 +12,10 @@ import mmap
 import os
 from _thread import interrupt_main
 from collections.abc import Callable
-from pathlib import Path
 from queue import Queue, SimpleQueue
 from threading import Thread
+
+from cuvee.store.directory import Directory
 
 PAGE = 4096
 """Bytes that go to disk as a whole: what passes the page cache begins and ends at multiples, in file and memory."""
@@ -35,13 +36,12 @@ Tell = Callable[[Exception | None], None]
 class File:
     """A file that is there, open for writes."""
 
-    def __init__(self, path: Path) -> None:
-        flags = os.O_WRONLY | getattr(os, "O_CLOEXEC", 0)
-        self._cached = os.open(path, flags)
+    def __init__(self, folder: Directory, name: str) -> None:
+        self._cached = folder.open(name, os.O_WRONLY)
         self._direct: int | None = None
         if direct := getattr(os, "O_DIRECT", 0):
             with contextlib.suppress(OSError):  # a file system that has no such way
-                self._direct = os.open(path, flags | direct)
+                self._direct = folder.open(name, os.O_WRONLY | direct)
 
     def write(self, offset: int, data: memoryview) -> None:
         """Put bytes at their place. Whole pages go past the page cache: they begin at whole pages of memory, too."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cuvee.core import Buffer, Checkpoint, CuveeError, TensorSpec
+from cuvee.core import Buffer, Checkpoint, CuveeError, Stamp, TensorSpec
 from cuvee.store.folder import Folder
 
 SUFFIX = "#state"
@@ -51,6 +51,9 @@ class Continued(Checkpoint):
 
     def config(self) -> dict[str, Any]:
         return self._merged.config()
+
+    def stamps(self) -> Mapping[Path, Stamp]:
+        return {**self._state.stamps(), **self._merged.stamps(), **(self._base.stamps() if self._base else {})}
 
     def identity(self) -> dict[str, Any]:
         base = {} if self._base is None else {"base": self._base.identity()}

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cuvee.core import Buffer, CuveeError, Lane, TensorSpec
+from cuvee.core import Buffer, CuveeError, Lane, Stamp, TensorSpec
 from cuvee.store.header import Header, read_header
 
 
@@ -19,9 +19,8 @@ class SafetensorsFile:
     """One safetensors file: its header at once, its data when asked for."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.stamp = path, Stamp.of(path)
         self.header: Header = read_header(path)
-        self.modified = path.stat().st_mtime_ns
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_open"}

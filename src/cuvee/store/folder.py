@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from cuvee.core import Buffer, Checkpoint, CuveeError, Lane, TensorSpec
+from cuvee.core import Buffer, Checkpoint, CuveeError, Lane, Stamp, TensorSpec
 from cuvee.store import entries, formats
 from cuvee.store.files import SafetensorsFile
 from cuvee.store.unpickle import contents
@@ -63,9 +63,12 @@ class Folder(Checkpoint):
     def _config(self) -> dict[str, Any]:
         return read_json(self.folder / "config.json") if self.folder and (self.folder / "config.json").exists() else {}
 
+    def stamps(self) -> Mapping[Path, Stamp]:
+        return {file.path: file.stamp for file in self.files}
+
     def identity(self) -> dict[str, Any]:
         files = {
-            file.path.name: {"size": file.header.size, "header": file.header.digest, "modified": file.modified}
+            file.path.name: {"size": file.header.size, "header": file.header.digest, "modified": file.stamp.modified}
             for file in self.files
         }
         return {"path": str(self._place.resolve()), "files": files}

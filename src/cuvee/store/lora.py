@@ -17,7 +17,7 @@ from cuvee.architecture.layers import split_layer
 from cuvee.architecture.names import match_names
 from cuvee.architecture.roles import embedding_of, head_of
 from cuvee.architecture.ties import ties_head, without_tie
-from cuvee.core import BLOCK, Buffer, Checkpoint, CuveeError, TensorSpec, did_you_mean
+from cuvee.core import BLOCK, Buffer, Checkpoint, CuveeError, Stamp, TensorSpec, did_you_mean
 from cuvee.store.peft import PART, PREFIX, Settings, open_folder, settings_of
 
 T = TypeVar("T")
@@ -205,6 +205,9 @@ class Adapted(Checkpoint):
         if not (head_of(list(self._edits)) and ties_head(config, self.base.names())):
             return config
         return without_tie(config)
+
+    def stamps(self) -> Mapping[Path, Stamp]:
+        return {**self.base.stamps(), **self.adapter.stamps()}
 
     def identity(self) -> dict[str, Any]:
         return {"base": self.base.identity(), "adapter": self.adapter.identity(), "settings": self._digest}

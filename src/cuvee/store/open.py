@@ -10,9 +10,10 @@ from torch import Tensor
 from cuvee.core import Checkpoint, CuveeError, no_model
 from cuvee.store import packs
 from cuvee.store.continued import SUFFIX, Continued
-from cuvee.store.folder import Folder, read_json
+from cuvee.store.folder import Folder
 from cuvee.store.hub import resolve
 from cuvee.store.lora import with_adapter
+from cuvee.store.manifest import read_manifest
 from cuvee.store.memory import StateDict
 from cuvee.store.pickles import Pickles, is_pickled
 from cuvee.store.place import HERE, find
@@ -64,9 +65,9 @@ def locate(reference: str, roots: Iterable[Path] = HERE) -> Path | None:
 def _continued(text: str, roots: Iterable[Path]) -> Continued:
     """The state of a merge, on its base where the manifest says that it is relative to one."""
     merge = find(text.removesuffix(SUFFIX), roots)
-    if merge is None or not (merge / "cuvee.json").is_file():
+    manifest = None if merge is None else read_manifest(merge)
+    if merge is None or manifest is None:
         raise CuveeError(f"{text}: there is no merge {text.removesuffix(SUFFIX)}.")
-    manifest = read_json(merge / "cuvee.json")
     relative = manifest["sides"].get("state", False)
     base = load(manifest["recipe"]["base_model"], [*map(Path, manifest["roots"]), *roots]) if relative else None
     return Continued(merge, base, text)

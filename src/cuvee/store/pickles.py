@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 import xxhash
 from torch import Tensor
 
-from cuvee.core import Buffer, Checkpoint, CuveeError, TensorSpec
+from cuvee.core import Buffer, Checkpoint, CuveeError, Stamp, TensorSpec
 from cuvee.store import entries
 from cuvee.store.folder import index_of, own_folder, read_json, weight_files
 from cuvee.store.formats import LEGACY, PICKLES, foreign, stored_as
@@ -76,9 +76,13 @@ class Pickles(Checkpoint):
     def _config(self) -> dict[str, Any]:
         return read_json(self.folder / "config.json") if self.folder and (self.folder / "config.json").exists() else {}
 
+    def stamps(self) -> Mapping[Path, Stamp]:
+        return {file.path: file.stamp for file in self.files}
+
     def identity(self) -> dict[str, Any]:
         files = {
-            file.path.name: {"size": file.size, "header": file.digest, "modified": file.modified} for file in self.files
+            file.path.name: {"size": file.stamp.size, "header": file.digest, "modified": file.stamp.modified}
+            for file in self.files
         }
         chosen = {} if self.entry is None else {"entry": self.entry}
         return {"path": str(self._place.resolve()), "files": files, **chosen}
@@ -88,8 +92,7 @@ class PickleFile:
     """One pickle: the tensors' places are kept, and the file is mapped again in each process that reads."""
 
     def __init__(self, path: Path, entry: str | None = None) -> None:
-        self.path = path
-        self.size, self.modified = self._stamp()
+        self.path, self.stamp = path, Stamp.of(path)
         self._places = entries.places(path, _held(path), entry)
         self.specs = {name: place.spec for name, place in self._places.items()}
         facts = "".join(f"{name} {spec}\n" for name, spec in self.specs.items())
@@ -100,21 +103,14 @@ class PickleFile:
 
     @cached_property
     def _mapped(self) -> torch.UntypedStorage:
-        return mapped(self.path, self.size)
+        return mapped(self.path, self.stamp.size)
 
     def read(self, name: str, span: tuple[int, int] | None) -> Tensor:
         """Entries of a tensor, as `Checkpoint.read` gives them."""
-        if self._stamp() != (self.size, self.modified):
+        if Stamp.of(self.path) != self.stamp:
             raise CuveeError(f"{self.path}: {name}: the file has changed since it was opened.")
         tensor = self._places[name].tensor(self._mapped)
         return tensor.contiguous() if span is None else _entries(tensor, *span)
-
-    def _stamp(self) -> tuple[int, int]:
-        try:
-            facts = self.path.stat()
-        except OSError as error:
-            raise CuveeError(f"{self.path}: {error.strerror}.") from None
-        return facts.st_size, facts.st_mtime_ns
 
 
 def _entries(tensor: Tensor, start: int, stop: int) -> Tensor:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cuvee.core import Buffer, Checkpoint, TensorSpec
+from cuvee.core import Buffer, Checkpoint, Stamp, TensorSpec
 
 
 class Resized(Checkpoint):
@@ -30,6 +31,9 @@ class Resized(Checkpoint):
 
     def config(self) -> dict[str, Any]:
         return self.checkpoint.config()
+
+    def stamps(self) -> Mapping[Path, Stamp]:
+        return {**self.checkpoint.stamps(), **self.other.stamps()}
 
     def identity(self) -> dict[str, Any]:
         return {"resized": self.checkpoint.identity(), "rows": self.other.identity()}

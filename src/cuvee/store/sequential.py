@@ -12,8 +12,8 @@ import xxhash
 from torch import Tensor
 
 from cuvee.core import TensorSpec
+from cuvee.store.directory import PART
 from cuvee.store.header import encode_header
-from cuvee.store.writer import PART
 
 Entry = tuple[str, TensorSpec]
 """A tensor of a file; as a bound, no smaller than what will be written."""

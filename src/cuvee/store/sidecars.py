@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cuvee.core import Checkpoint, CuveeError
+from cuvee.store.directory import Directory
 from cuvee.store.folder import read_json
-from cuvee.store.writer import write_text
 
 WEIGHTS = {
     *(".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".tar", ".gguf", ".ggml", ".onnx", ".h5", ".hdf5", ".keras"),
@@ -34,6 +33,8 @@ FOLDERS_LEFT = re.compile(
 
 DEEPEST = 3
 """Folders within folders that are looked through."""
+
+TOKENIZER_CONFIG = "tokenizer_config.json"
 
 QUANTISED = {"quantize_config.json": "GPTQ", "quant_config.json": "AWQ", "hf_quant_config.json": "ModelOpt"}
 """Files beside a model that say how its weights are quantised."""
@@ -63,34 +64,31 @@ def carried_of(names: Iterable[str]) -> list[str]:
     )
 
 
-def carry_over(donor: Path, out: Path, names: Iterable[str]) -> None:
+def carry_over(donor: Path, out: Directory, names: Iterable[str]) -> None:
     """Copy files from a model's folder; nothing is run."""
     for name in names:
-        target = out / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(donor / name, target)
+        out.copy(donor / name, name)
 
 
-def write_chat_template(out: Path, template: str) -> None:
+def write_chat_template(out: Directory, template: str) -> None:
     """The one chat template of a model: others, in older places that loaders may look at first, are taken out."""
-    config = out / "tokenizer_config.json"
-    if config.is_file():
-        told = read_json(config)
+    if out.stat(TOKENIZER_CONFIG):
+        told = read_json(out.path / TOKENIZER_CONFIG)
         if told.pop("chat_template", None) is not None:
-            write_text(config, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
-    (out / "chat_template.json").unlink(missing_ok=True)
-    write_text(out / "chat_template.jinja", template)
+            out.write(TOKENIZER_CONFIG, (json.dumps(told, indent=2, ensure_ascii=False) + "\n").encode())
+    out.remove("chat_template.json")
+    out.write("chat_template.jinja", template.encode())
 
 
-def write_config(out: Path, config: Mapping[str, Any]) -> None:
+def write_config(out: Directory, config: Mapping[str, Any]) -> None:
     if config:
-        write_text(out / "config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
+        out.write("config.json", (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
 
 
-def write_index(out: Path, files: Mapping[str, str], total: int) -> None:
+def write_index(out: Directory, files: Mapping[str, str], total: int) -> None:
     """The index of a sharded model: tensor -> file. `total` is the size of all tensors in bytes."""
     index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(files.items()))}
-    write_text(out / "model.safetensors.index.json", json.dumps(index, indent=2) + "\n")
+    out.write("model.safetensors.index.json", (json.dumps(index, indent=2) + "\n").encode())
 
 
 def quantisation_beside(checkpoint: Checkpoint) -> str | None:

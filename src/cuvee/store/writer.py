@@ -12,9 +12,7 @@ from torch import Tensor
 
 from cuvee.core import CuveeError
 from cuvee.store.behind import Behind, File
-
-PART = ".part"
-"""Suffix of a shard that is not complete."""
+from cuvee.store.directory import MODE, PART, Directory
 
 
 class Shard(Protocol):
@@ -28,22 +26,25 @@ class Shard(Protocol):
     def size(self) -> int: ...
 
 
-def create(folder: Path, shards: Sequence[Shard]) -> None:
-    """Make each shard that is neither there nor sealed: header written, size set."""
+def create(folder: Directory, shards: Sequence[Shard], mode: int = MODE) -> None:
+    """Make each shard under its name with PART, of its size and with its header; what is in one that is there stays."""
     for shard in shards:
-        part = folder / (shard.file + PART)
-        if (folder / shard.file).exists() or (part.exists() and part.stat().st_size == shard.size):
-            continue
-        part.parent.mkdir(exist_ok=True)
-        with part.open("wb") as file:
-            file.write(shard.header)
-            file.truncate(shard.size)
+        part = shard.file + PART
+        new = folder.stat(part) is None
+        fd = folder.create(part, mode) if new else folder.open(part, os.O_RDWR)
+        try:
+            if os.pread(fd, len(shard.header), 0) != shard.header:
+                os.pwrite(fd, shard.header, 0)
+            if os.fstat(fd).st_size != shard.size:
+                os.ftruncate(fd, shard.size)
+        finally:
+            os.close(fd)
 
 
 class Writer:
     """Positioned writes into shards that exist; each is opened when first needed, and closed with the writer."""
 
-    def __init__(self, folder: Path, shards: Sequence[Shard]) -> None:
+    def __init__(self, folder: Directory, shards: Sequence[Shard]) -> None:
         self._folder, self._shards = folder, shards
         self._opened: dict[int, File] = {}
         self._behind = Behind()
@@ -66,7 +67,7 @@ class Writer:
     def write(self, shard: int, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Take a copy of bytes for their place; `then` and `flush` tell when they are there."""
         if shard not in self._opened:
-            self._opened[shard] = File(self._folder / (self._shards[shard].file + PART))
+            self._opened[shard] = File(self._folder, self._shards[shard].file + PART)
         self._behind.write(self._opened[shard], offset, memoryview(data))
 
 
@@ -76,41 +77,29 @@ def bytes_of(tensor: Tensor) -> memoryview:
     return memoryview(flat.view(torch.uint8).numpy() if len(flat) else b"")
 
 
-def read_back(folder: Path, shard: Shard, offset: int, size: int) -> bytes:
-    """Bytes that are in a shard now, sealed or not; fewer than asked for where the file is shorter."""
-    sealed = folder / shard.file
-    with (sealed if sealed.exists() else folder / (shard.file + PART)).open("rb") as file:
-        file.seek(offset)
-        return file.read(size)
-
-
-def seal(folder: Path, shard: Shard) -> None:
-    """Bring a complete shard safely to disk under its own name."""
-    part = folder / (shard.file + PART)
-    if not part.exists():
-        return
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(folder / shard.file)
+def seal(folder: Directory, shards: Sequence[Shard]) -> None:
+    """Bring complete shards safely to disk, then each under its own name."""
+    parts = [shard for shard in shards if folder.stat(shard.file + PART)]
+    for shard in parts:
+        fd = folder.open(shard.file + PART, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    for shard in parts:
+        folder.rename(shard.file + PART, shard.file)
 
 
 def write_text(path: Path, text: str) -> None:
     """A small file, whole or not at all."""
-    part = path.with_name(path.name + PART)
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    with Directory(path.parent) as folder:
+        folder.write(path.name, text.encode())
 
 
-def check_space(folder: Path, needed: int) -> None:
+def check_space(folder: Directory, needed: int) -> None:
     """Raises CuveeError when the disk of a folder has too little room."""
-    if not hasattr(os, "statvfs"):
-        return
-    stats = os.statvfs(folder)
-    free = stats.f_bavail * stats.f_frsize
-    if needed > free:
+    free = folder.free()
+    if free is not None and needed > free:
         raise CuveeError(
-            f"{folder}: the merge needs {needed / 1e9:.2f} GB more, the disk has {free / 1e9:.2f} GB free."
+            f"{folder.path}: the merge needs {needed / 1e9:.2f} GB more, the disk has {free / 1e9:.2f} GB free."
         )

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from cuvee.core import Checkpoint, CuveeError, did_you_mean
+from cuvee.store.directory import PART
 from cuvee.store.packs import _base
 from cuvee.store.packs._kind import Kind
 from cuvee.store.packs._model import Packed
 from cuvee.store.packs._record import MANIFEST, read_manifest
-from cuvee.store.writer import PART
 
 __all__ = ["MANIFEST", "Kind", "Packed", "get", "is_pack", "names", "open_task", "read_manifest", "tasks_of"]
 

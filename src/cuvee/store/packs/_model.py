@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 import xxhash
 from torch import Tensor
 
-from cuvee.core import Buffer, Checkpoint, CuveeError, TensorSpec
+from cuvee.core import Buffer, Checkpoint, CuveeError, Stamp, TensorSpec
 from cuvee.store.files import SafetensorsFile
 from cuvee.store.folder import read_json
 from cuvee.store.lora import Recent
@@ -51,6 +51,10 @@ class Packed(Checkpoint):
     def _config(self) -> dict[str, Any]:
         path = self._pack / self.task.folder / "config.json" if self.task.folder else None
         return read_json(path) if path and path.exists() else {}
+
+    def stamps(self) -> Mapping[Path, Stamp]:
+        files = {file.path: file.stamp for file in (self._file, self._shared) if file is not None}
+        return {**files, **(self.base.stamps() if self.base else {})}
 
     def identity(self) -> dict[str, Any]:
         digest = xxhash.xxh3_128_hexdigest((self._pack / MANIFEST).read_bytes())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -29,7 +28,6 @@ from cuvee.plan.matching import Tensors
 from cuvee.plan.plan import Shard
 from cuvee.store.open import load
 from cuvee.store.peft import CONFIG, PREFIX, WEIGHTS
-from cuvee.store.writer import write_text
 from cuvee.structures.adapters import anatomy
 from cuvee.structures.adapters.config import ranks
 from cuvee.structures.adapters.spool import Spool
@@ -87,6 +85,7 @@ class Source:
     def __init__(self, model: Checkpoint, base: Checkpoint, wish: Wish) -> None:
         self.checkpoints: Sequence[Checkpoint] = (model, base)
         self.shards: Sequence[Shard] = ()
+        self.donor: Path | None = None
         self.wish = wish
         first, second = Stored(base, 0), Stored(model, 1)
         for each in (first, second):
@@ -146,8 +145,8 @@ def extract(
     source = Source(load(model), load(base), wish)
     _check_shapes(source)
     folder = Path(out)
-    with output.claimed(folder, source, overwrite=overwrite) as complete:
-        if complete:
+    with output.claimed(folder, source, overwrite=overwrite) as held:
+        if held is None:
             return None
         began = time.monotonic()
         found = Extracted()
@@ -155,10 +154,11 @@ def extract(
             _walk(source, spool, found, progress)
             if not found.losses:
                 raise CuveeError(f"{source.checkpoints[0].label} equals its base: there is nothing to extract.")
+            output.begin_commit(held, source.shards)
             entries = spool.finish(folder / WEIGHTS, {"format": "pt"})
             found.bytes = spool.size
         found.seconds = time.monotonic() - began
-        _commit(source, folder, found, entries)
+        _commit(source, held, found, entries)
     return found
 
 
@@ -232,11 +232,14 @@ def _low_rank(place: anatomy.Place, change: Tensor, wish: Wish, spool: Spool, fo
     return measured(matrix, b.to(matrix.dtype), a.to(matrix.dtype))
 
 
-def _commit(source: Source, folder: Path, found: Extracted, entries: Mapping[str, Any]) -> None:
+def _commit(source: Source, held: output.Held, found: Extracted, entries: Mapping[str, Any]) -> None:
     """Config and card, then the manifest."""
     model, base = source.checkpoints
-    write_text(folder / CONFIG, config_text(_config(source, found)))
-    write_text(folder / "README.md", _card(model.label, base.label, found))
+    for name, text in (
+        (CONFIG, config_text(_config(source, found))),
+        ("README.md", _card(model.label, base.label, found)),
+    ):
+        held.folder.write(name, text.encode(), held.sources.mode)
     manifest = {
         "plan": source.hash,
         **source.facts(),
@@ -245,8 +248,7 @@ def _commit(source: Source, folder: Path, found: Extracted, entries: Mapping[str
         "left_out": found.left_out,
         "adapter": {"errors": found.errors(), "ranks": found.ranks},
     }
-    write_text(folder / output.MANIFEST, json.dumps(manifest, indent=1) + "\n")
-    shutil.rmtree(folder / STATE, ignore_errors=True)
+    output.end_commit(held, manifest, [model.label, base.label])
 
 
 def _config(source: Source, found: Extracted) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from cuvee.core import Buffer, Checkpoint, CuveeError, TensorSpec
+from cuvee.core import Buffer, Checkpoint, CuveeError, Stamp, TensorSpec
 from cuvee.kernels.lowrank import Loss
 from cuvee.kernels.process import settled
 from cuvee.methods._updates import apply
@@ -40,6 +41,9 @@ class MergedAdapter(Checkpoint):
     def config(self) -> dict[str, Any]:
         """adapter_config.json."""
         return dict(self.plan.adapter_config)
+
+    def stamps(self) -> Mapping[Path, Stamp]:
+        return {path: stamp for each in self.plan.checkpoints for path, stamp in each.stamps().items()}
 
     def identity(self) -> dict[str, Any]:
         inputs = {str(place): each.identity() for place, each in enumerate(self.plan.checkpoints)}

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from cuvee.core import Buffer, Checkpoint, CuveeError, TensorSpec
+from cuvee.core import Buffer, Checkpoint, CuveeError, Stamp, TensorSpec
 from cuvee.kernels.lowrank import Product
 from cuvee.methods import Outline
 from cuvee.store import peft
@@ -54,6 +54,9 @@ class Adapter(Checkpoint):
 
     def spec(self, name: str) -> TensorSpec:
         return self.tensors.spec(name)
+
+    def stamps(self) -> Mapping[Path, Stamp]:
+        return self.tensors.stamps()
 
     def read(self, name: str, span: tuple[int, int] | None = None, into: Buffer | None = None) -> Tensor:
         return self.tensors.read(name, span, into)

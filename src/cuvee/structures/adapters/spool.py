@@ -10,9 +10,10 @@ import xxhash
 from torch import Tensor
 
 from cuvee.core import Grid, TensorSpec
+from cuvee.store.directory import PART
 from cuvee.store.files import spec_of
 from cuvee.store.header import encode_header
-from cuvee.store.writer import PART, bytes_of
+from cuvee.store.writer import bytes_of
 
 PIECE = 1 << 24
 """Bytes that are copied at once."""

@@ -20,7 +20,7 @@ from cuvee.kernels.lowrank import Loss
 from cuvee.kernels.process import settled
 from cuvee.plan.plan import Output
 from cuvee.store import writer as files
-from cuvee.store.peft import CONFIG, WEIGHTS
+from cuvee.store.peft import CONFIG
 from cuvee.structures.adapters.card import adapter_card
 from cuvee.structures.adapters.merged import MergedAdapter
 from cuvee.structures.adapters.planning import AdapterPlan
@@ -51,15 +51,15 @@ def run(
     progress: Progress | None = None,
 ) -> AdapterOutcome | None:
     """Write a merge of adapters, module by module. None when the folder holds it already. Raises CuveeError."""
-    with output.claimed(folder, plan, overwrite=overwrite) as complete:
-        if complete:
+    with output.claimed(folder, plan, overwrite=overwrite) as held:
+        if held is None:
             return None
         try:
-            outcome = _write(plan, folder, progress, allow_nonfinite=allow_nonfinite)
+            outcome = _write(plan, held, progress, allow_nonfinite=allow_nonfinite)
         except KeyboardInterrupt:
             raise CuveeError("Stopped. The same command starts again.") from None
         texts = {CONFIG: config_text(plan.adapter_config), "README.md": adapter_card(plan, outcome.errors())}
-        output.commit(folder, plan, outcome, texts, {"adapter": {"errors": outcome.errors()}})
+        output.commit(held, plan, outcome, texts, {"adapter": {"errors": outcome.errors()}})
         return outcome
 
 
@@ -67,16 +67,14 @@ def config_text(config: Any) -> str:
     return json.dumps(config, indent=2, sort_keys=True) + "\n"
 
 
-def _write(plan: AdapterPlan, folder: Path, progress: Progress | None, *, allow_nonfinite: bool) -> AdapterOutcome:
+def _write(plan: AdapterPlan, held: output.Held, progress: Progress | None, *, allow_nonfinite: bool) -> AdapterOutcome:
     began = time.monotonic()
     outcome = AdapterOutcome()
-    for name in (WEIGHTS, WEIGHTS + files.PART):  # of a run that was stopped: it is made again
-        (folder / name).unlink(missing_ok=True)
-    files.check_space(folder, sum(shard.size for shard in plan.shards))
-    files.create(folder, plan.shards)
+    files.check_space(held.folder, sum(shard.size for shard in plan.shards))
+    files.create(held.folder, plan.shards, held.sources.mode)
     total, done = sum(each.spec.nbytes for each in plan.outputs), 0
     merged = MergedAdapter(plan)
-    with settled(), files.Writer(folder, plan.shards) as writer:
+    with settled(), files.Writer(held.folder, plan.shards) as writer:
         for each in plan.outputs:
             tensor = merged.read(each.name)
             if bad := _nonfinite(tensor):
@@ -87,8 +85,6 @@ def _write(plan: AdapterPlan, folder: Path, progress: Progress | None, *, allow_
             done += each.spec.nbytes
             if progress:
                 progress(done, total)
-    for shard in plan.shards:
-        files.seal(folder, shard)
     outcome.losses, outcome.seconds = merged.losses, time.monotonic() - began
     return outcome
 

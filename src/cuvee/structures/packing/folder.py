@@ -13,8 +13,8 @@ from typing import Any
 from cuvee.core import Checkpoint, CuveeError
 from cuvee.engine.output import input_folders
 from cuvee.store import sidecars
+from cuvee.store.directory import PART, Directory
 from cuvee.store.packs import MANIFEST
-from cuvee.store.writer import PART
 
 SHARED = "_shared.safetensors"
 """What all tasks share; no task's name begins with an underscore."""
@@ -82,10 +82,10 @@ def write_files(
     own = model.folder is not None and not _alike(model.folder, base.folder if base else None)
     if not own and not model.config():
         return None, False
-    target.mkdir()
+    out = Directory(target, make=True)
     if own and model.folder is not None:
-        sidecars.carry_over(model.folder, target, sidecars.carried(model.folder))
-    sidecars.write_config(target, model.config())
+        sidecars.carry_over(model.folder, out, sidecars.carried(model.folder))
+    sidecars.write_config(out, model.config())
     return target.name, own
 
 
