@@ -125,7 +125,6 @@ def run(
         outcome = local.execute(
             planned,
             held.folder,
-            held.journal,
             room,
             local.crew_for(planned, count, ray),
             mode=held.sources.mode,

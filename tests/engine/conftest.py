@@ -114,7 +114,7 @@ def execute() -> Callable[..., local.Outcome]:
     def run(plan: Plan, out: Path, room: Room, workers: int = 1) -> local.Outcome:
         with output.claimed(out, plan, overwrite=False) as held:
             assert held is not None
-            outcome = local.execute(plan, held.folder, held.journal, room, local.crew_for(plan, workers))
+            outcome = local.execute(plan, held.folder, room, local.crew_for(plan, workers))
             output.commit(held, plan, outcome, {})
         return outcome
 

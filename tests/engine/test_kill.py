@@ -202,9 +202,8 @@ def test_killed_main_process(name: str, moment: Callable[[Run], bool], start: An
     kill_until_hit(name, moment, start, same_command, seed=7)
 
 
-@pytest.mark.soak
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("seed", [*range(20), *(pytest.param(each, marks=pytest.mark.soak) for each in range(20, 300))])
 def test_killed_main_process_many_times(seed: int, start: Any, same_command: Any) -> None:
     kill_until_hit(*MOMENTS[seed % len(MOMENTS)], start, same_command, seed)
 

@@ -227,5 +227,5 @@ def test_missing_and_extra_tensors(saved: Callable[..., Path], tmp_path: Path) -
     for name in merged:
         assert torch.equal(merged[name], before[name]) == (name in lost or "norm" in name), name
     assert json.loads((out / "cuvee.json").read_text())["left_out"] == {
-        f"{expert}: value_head.weight": "not in the output"
+        f"{expert.name}: value_head.weight": "not in the output"
     }

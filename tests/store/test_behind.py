@@ -27,10 +27,10 @@ def is_direct(fd: int) -> bool:
 
 
 def refuse_to_open(open_: Callable[..., int]) -> Callable[..., int]:
-    def refusing(path: Any, flags: int, *rest: Any) -> int:
+    def refusing(path: Any, flags: int, *rest: Any, **named: Any) -> int:
         if DIRECT and flags & DIRECT:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        return open_(path, flags, *rest)
+        return open_(path, flags, *rest, **named)
 
     return refusing
 
@@ -199,7 +199,7 @@ class Broken(File):
 def test_a_fault_of_the_thread_is_told_and_ends_the_wait(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(bytes(SIZE))
     behind, told = Behind(), []
-    behind.write(Broken(tmp_path / "file"), 0, memoryview(bytes(SIZE)))
+    behind.write(Broken(Directory(tmp_path), "file"), 0, memoryview(bytes(SIZE)))
     behind.then(told.append)
     with pytest.raises(MemoryError, match="no room"):
         behind.flush()

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 import xxhash
 from pydantic import TypeAdapter, ValidationError
 
-from cuvee.core import CuveeError
-from cuvee.store.directory import Directory
+from cuvee.store.directory import Directory, write_all
 
 STATE = ".cuvee"
 """Folder of an unfinished merge inside its output folder."""
@@ -44,19 +43,14 @@ class Journal:
     """Append-only lines after a first one that names the plan."""
 
     def __init__(self, folder: Directory, plan_hash: str) -> None:
-        """Open or begin the journal. Raises CuveeError when the folder holds an unfinished merge of another plan."""
+        """Open the journal of this plan, or begin one."""
         begun, lines = _known(folder)
-        if begun is not None and begun != plan_hash:
-            raise CuveeError(
-                f"{folder.path} holds an unfinished merge of another recipe, or its inputs or versions changed since.\n"
-                "  --overwrite starts anew."
-            )
-        self.done = {(line.tensor, line.chunk): line for line in lines} if begun else {}
-        if begun:
-            self._file = os.fdopen(folder.open(FILE, os.O_WRONLY | os.O_APPEND), "w", encoding="utf-8")
-            self._file.write("\n")
+        self.done = {(line.tensor, line.chunk): line for line in lines} if begun == plan_hash else {}
+        if begun == plan_hash:
+            self._fd = folder.open(FILE, os.O_WRONLY | os.O_APPEND)
+            write_all(self._fd, b"\n")  # behind a line that was cut short
         else:
-            self._file = os.fdopen(folder.create(FILE), "w", encoding="utf-8")
+            self._fd = folder.create(FILE)
             self._write({PLAN: plan_hash})
 
     def add(self, line: Line) -> None:
@@ -68,12 +62,10 @@ class Journal:
         self.done.pop((tensor, chunk), None)
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):  # a line that the disk has no room for: its chunk is done again
-            self._file.close()
+        os.close(self._fd)
 
     def _write(self, told: dict[str, Any]) -> None:
-        self._file.write(json.dumps(told | {CHECK: _check(told)}) + "\n")
-        self._file.flush()
+        write_all(self._fd, (json.dumps(told | {CHECK: _check(told)}) + "\n").encode())
 
 
 def journaled_plan(folder: Directory) -> str | None:

@@ -66,7 +66,6 @@ def crew_for(plan: Plan, workers: int, ray: str | None = None) -> Crew:
 def execute(
     plan: Plan,
     folder: Directory,
-    journal: Journal,
     room: Room,
     crew: Crew,
     *,
@@ -82,6 +81,7 @@ def execute(
     and OSError for a disk that fails.
     """
     began = time.monotonic()
+    journal = Journal(folder, plan.hash)
     try:
         resumed, sealed = _check_written(plan, folder, journal)
         shards = [shard for shard in plan.shards if shard.file not in sealed]
@@ -95,6 +95,8 @@ def execute(
         raise CuveeError(
             f"Stopped. The same command goes on from here ({len(journal.done)} chunks are done)."
         ) from None
+    finally:
+        journal.close()
     lines = {o.name: [journal.done[o.name, chunk] for chunk in range(len(o.grid.chunks()))] for o in plan.outputs}
     digests = {name: [line.hash for line in found] for name, found in lines.items()}
     read = {name: combined([line.read for line in found]) for name, found in lines.items()}

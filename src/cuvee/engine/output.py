@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from cuvee.core import Checkpoint, CuveeError
 from cuvee.engine import replaced
-from cuvee.engine.journal import FILE, STATE, Journal, journaled_plan
+from cuvee.engine.journal import FILE, STATE, journaled_plan
 from cuvee.engine.local import Outcome
 from cuvee.engine.sources import Sources
 from cuvee.plan.plan import Plan, Shard
@@ -43,7 +43,6 @@ class Held:
     """An output folder that is held for a run."""
 
     folder: Directory
-    journal: Journal
     sources: Sources
 
 
@@ -60,22 +59,35 @@ def claimed(out: Path, plan: Claim, *, overwrite: bool) -> Iterator[Held | None]
             raise CuveeError(f"{out} is an input of the merge ({checkpoint.label}): write elsewhere.")
     if out.exists() and not out.is_dir():
         raise CuveeError(f"{out} is a file: the output is a folder.")
-    if not overwrite and _is_finished(out, plan):
-        yield None
-        return
     try:
+        if not overwrite and _is_finished(out, plan):
+            _remove_state(out)
+            yield None
+            return
         with Directory(out, make=True) as folder:
-            if not overwrite and journaled_plan(folder) is None and not replaced.is_free(folder):
-                raise CuveeError(f"{out} is not empty. --overwrite replaces what a merge writes there.")
+            _check_begun(folder, plan, overwrite=overwrite)
             with _locked(folder):
                 sources = Sources(plan)
                 replaced.check(folder, sources)
                 if overwrite and journaled_plan(folder) != plan.hash:
                     replaced.remove_unfinished(folder, sources)
-                with contextlib.closing(Journal(folder, plan.hash)) as journal:
-                    yield Held(folder, journal, sources)
+                yield Held(folder, sources)
     except OSError as error:
         raise CuveeError(f"{out}: {error.strerror or error}. The same command goes on from here.") from None
+
+
+def _check_begun(folder: Directory, plan: Claim, *, overwrite: bool) -> None:
+    """Raises CuveeError when a folder holds something else than what this merge began."""
+    begun = journaled_plan(folder)
+    if overwrite or begun == plan.hash:
+        return
+    if begun is not None:
+        raise CuveeError(
+            f"{folder.path} holds an unfinished merge of another recipe, or its inputs or versions changed since.\n"
+            "  --overwrite starts anew."
+        )
+    if not replaced.is_free(folder):
+        raise CuveeError(f"{folder.path} is not empty. --overwrite replaces what a merge writes there.")
 
 
 def _is_finished(out: Path, plan: Claim) -> bool:
@@ -99,6 +111,14 @@ def _is_whole(path: Path, shard: Shard) -> bool:
         return False
     with path.open("rb") as file:
         return file.read(len(shard.header)) == shard.header
+
+
+def _remove_state(out: Path) -> None:
+    """What a merge that was stopped when it was complete had no time to remove."""
+    with Directory(out) as folder:
+        if folder.stat(STATE):
+            with contextlib.suppress(CuveeError), _locked(folder):
+                folder.remove_folder(STATE)
 
 
 @contextlib.contextmanager
@@ -189,7 +209,7 @@ def plan_of(out: Path) -> str | None:
     """The hash of the plan whose merge a folder holds, finished or not; None where there is none, or a damaged one."""
     if not out.is_dir():
         return None
-    with contextlib.suppress(CuveeError), Directory(out) as folder:
+    with contextlib.suppress(CuveeError, OSError), Directory(out) as folder:
         manifest = read_manifest(out)
         return str(manifest["plan"]) if manifest else journaled_plan(folder)
     return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -86,18 +85,22 @@ class Directory:
     def write(self, name: str, data: bytes, mode: int = MODE) -> None:
         """A small file, whole or not at all."""
         fd = self.create(name + PART, mode)
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            write_all(fd, data)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
         self.rename(name + PART, name)
 
     def copy(self, source: Path, name: str) -> None:
         """Copy a file to here, whole or not at all, with its permissions as far as the user's mask lets them."""
         with source.open("rb") as given:
             fd = self.create(name + PART, stat.S_IMODE(os.fstat(given.fileno()).st_mode) & 0o777 | 0o600)
-            with os.fdopen(fd, "wb") as file:
-                shutil.copyfileobj(given, file, 1 << 20)
+            try:
+                while piece := given.read(1 << 20):
+                    write_all(fd, piece)
+            finally:
+                os.close(fd)
         self.rename(name + PART, name)
 
     def rename(self, name: str, to: str) -> None:
@@ -194,3 +197,10 @@ class Directory:
             raise
         finally:
             os.close(fd)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Put bytes where a file's position is."""
+    done = 0
+    while done < len(data):
+        done += os.write(fd, memoryview(data)[done:])

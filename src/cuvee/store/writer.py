@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cuvee.core import CuveeError
 from cuvee.store.behind import Behind, File
-from cuvee.store.directory import MODE, PART, Directory
+from cuvee.store.directory import MODE, PART, Directory, write_all
 
 
 class Shard(Protocol):
@@ -34,7 +34,7 @@ def create(folder: Directory, shards: Sequence[Shard], mode: int = MODE) -> None
         fd = folder.create(part, mode) if new else folder.open(part, os.O_RDWR)
         try:
             if os.pread(fd, len(shard.header), 0) != shard.header:
-                os.pwrite(fd, shard.header, 0)
+                write_all(fd, shard.header)
             if os.fstat(fd).st_size != shard.size:
                 os.ftruncate(fd, shard.size)
         finally:
