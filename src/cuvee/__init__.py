@@ -1,9 +1,10 @@
 """Cuvée blends neural networks: any merge method, one recipe, at the speed of the disk, in bounded memory."""
 
-from __future__ import annotations
-
 from importlib import import_module
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # `python -m cuvee` would take a module that is imported here from the folder that it is started in
+    from typing import Any
 
 __version__ = "0.1.0"
 
@@ -27,7 +28,7 @@ _PUBLIC = {
 __all__ = ["__version__", *_PUBLIC]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     """Import the rest when it is used: `cuvee --help` needs no torch."""
     if name in ("lora", "methods"):
         return import_module(_PUBLIC[name])

@@ -6,13 +6,13 @@ import atexit
 import contextlib
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
+from cuvee.engine import child
 from cuvee.engine.processor import numpy_settings
 
 
@@ -74,12 +74,13 @@ def _weight(given: Sequence[str]) -> int:
 
 def _new() -> Started:
     ours, theirs = Pipe()
-    paths = os.pathsep.join(filter(None, sys.path))
-    environment = {**os.environ, **numpy_settings(), "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "cuvee.engine.worker", str(theirs.fileno())]
-    # A session of its own: Ctrl-C in the terminal is for the main process alone.
-    process = subprocess.Popen(
-        command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL, start_new_session=True
+    process = child.start(
+        "cuvee.engine.worker",
+        str(theirs.fileno()),
+        environment={**numpy_settings(), "OMP_NUM_THREADS": "1"},
+        pass_fds=[theirs.fileno()],
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C in the terminal is for the main process alone
     )
     theirs.close()
     return Started(process, ours)

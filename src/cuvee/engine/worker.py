@@ -1,13 +1,9 @@
-"""Worker processes of this machine: they take tasks from a pipe, send back what came of them, end when the pipe does.
-
-Run as `python -m cuvee.engine.worker FD`, so that no script of the caller's is imported again.
-"""
+"""Worker processes of this machine: they take tasks from a pipe, send back what came of them, and end when it does."""
 
 from __future__ import annotations
 
 import pickle
 import signal
-import sys
 from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
 from queue import SimpleQueue
@@ -102,15 +98,12 @@ class Worker:
             raise
 
 
-def main(fd: int) -> None:
-    connection = Connection(fd)
+def main(fd: str) -> None:
+    """What a worker process does."""
+    connection = Connection(int(fd))
     try:
         desk = Desk(connection.recv_bytes())
         while True:
             desk.do(connection.recv_bytes(), connection.send_bytes)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import resource
 import subprocess
@@ -16,6 +15,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from cuvee.core import CuveeError
+from cuvee.engine import child
 from cuvee.evaluate.models import Model, Reference, opened, transformers
 from cuvee.evaluate.store import Cost, Store
 from cuvee.evaluate.task import Item, Prediction, Task
@@ -119,20 +119,18 @@ def run_all(jobs: Sequence[Job], store: Store, processes: int, tell: Callable[[i
 
 
 class _Worker:
-    """A process that runs jobs, started so that no script of the caller's is imported again."""
+    """A process that runs jobs."""
 
     def __init__(self, store: Store) -> None:
         self.connection, theirs = Pipe()
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-            "OMP_NUM_THREADS": "1",
-            "OMP_WAIT_POLICY": "PASSIVE",
-            "TOKENIZERS_PARALLELISM": "false",
-        }
-        command = [sys.executable, "-m", __name__, str(theirs.fileno()), str(store.folder)]
-        self.process = subprocess.Popen(
-            command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL, start_new_session=True
+        self.process = child.start(
+            __name__,
+            str(theirs.fileno()),
+            str(store.folder),
+            environment={"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"},
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
         )
         theirs.close()
 
@@ -161,8 +159,9 @@ class _Worker:
         self.connection.close()
 
 
-def _serve(fd: int, folder: Path) -> None:
-    connection, store = Connection(fd), Store(folder)
+def main(fd: str, folder: str) -> None:
+    """What a scoring process does."""
+    connection, store = Connection(int(fd)), Store(Path(folder))
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             job: Job = pickle.loads(connection.recv_bytes())
@@ -188,7 +187,3 @@ def peak() -> int:
                 return int(line.split()[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-if __name__ == "__main__":
-    _serve(int(sys.argv[1]), Path(sys.argv[2]))

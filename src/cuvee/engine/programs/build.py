@@ -1,4 +1,4 @@
-"""Make the bundle of an output: run as `python -m cuvee.engine.programs.build FOLDER` with a pickled order on stdin.
+"""Make the bundle of an output, from a pickled order on stdin.
 
 A process of its own: the compiler takes much memory, and its imports take seconds.
 """
@@ -226,5 +226,6 @@ def _own_cache() -> Any:
     return held
 
 
-if __name__ == "__main__":
-    build(pickle.load(sys.stdin.buffer), Path(sys.argv[1]))
+def main(folder: str) -> None:
+    """What a process that builds does."""
+    build(pickle.load(sys.stdin.buffer), Path(folder))

@@ -8,13 +8,13 @@ import os
 import pickle
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Literal, NamedTuple
 
 from cuvee.core import BLOCK, CuveeError
+from cuvee.engine import child
 from cuvee.engine.programs.build import Order
 from cuvee.engine.programs.bundle import FILE, folder_of, load
 from cuvee.engine.programs.structure import bundle_key, program_length, read_dtypes
@@ -133,10 +133,14 @@ def _build(waiting: Mapping[str, Need]) -> None:
         running = []
         for key, need in waiting.items():
             draft = stack.enter_context(publish(folder_of(key)))
-            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
-            command = [sys.executable, "-W", "ignore", "-m", "cuvee.engine.programs.build", str(draft)]
-            process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
+            process = child.start(
+                "cuvee.engine.programs.build",
+                str(draft),
+                options=["-W", "ignore"],
+                environment={"OMP_NUM_THREADS": "1"},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
             )
             running.append((process, draft, pickle.dumps(need.order)))
         for process, draft, order in running:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
-import queue
-import threading
+import pickle
+import subprocess
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from traceback import format_exc
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-_reports: Any = None  # in a worker: the queue that its parent reads
+from cuvee.core import CuveeError
+from cuvee.engine import child
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Job:
 
 
 class Workers:
-    """Spawned processes that live until the block ends; none is started before there is a job.
+    """Processes that live until the block ends; none is started before there is a job.
 
     with Workers(2, console) as workers: workers.run(jobs)
     """
@@ -36,54 +39,89 @@ class Workers:
     def __init__(self, processes: int, console: Console) -> None:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # processes must not spin on one another's core
         os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_PROGRESS_BARS="1")
-        context = get_context("spawn")
-        self._console = console
-        self._reports = context.Queue()
-        self._pool = ProcessPoolExecutor(processes, context, _start, (self._reports,))
+        self._console, self._processes = console, processes
+        self._workers: list[_Worker] = []
 
     def __enter__(self) -> Workers:
         return self
 
     def __exit__(self, *failure: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        for worker in self._workers:
+            worker.connection.close()  # one that is at work ends when it has something to report
+        for worker in self._workers:
+            worker.process.wait()
 
     def run(self, jobs: Mapping[str, Job]) -> None:
         """Do the jobs, in their order; the first exception of one is raised at once."""
+        while len(self._workers) < min(self._processes, len(jobs)):
+            self._workers.append(_Worker())
+        waiting = deque(jobs.items())
         with _display(self._console, jobs) as update:
-            futures = [self._pool.submit(_call, name, job.function, job.arguments) for name, job in jobs.items()]
-            while not all(future.done() for future in futures):
-                self._tell(update)
-                for future in futures:
-                    if future.done():
-                        future.result()
-            self._tell(update)
-
-    def _tell(self, update: Callable[[str, int], None]) -> None:
-        """Show what the jobs have reported, until they are silent for a moment."""
-        with suppress(queue.Empty):
-            while True:
-                update(*self._reports.get(timeout=0.2))
+            busy = {worker.connection: worker for worker in self._workers if worker.begin(waiting)}
+            while busy:
+                for connection in wait(list(busy)):
+                    assert isinstance(connection, Connection)
+                    worker = busy[connection]
+                    done = worker.receive()
+                    if done is not None:
+                        update(worker.job, done)
+                    elif not worker.begin(waiting):
+                        del busy[connection]
 
 
-def _start(reports: Any) -> None:
-    global _reports
+class _Worker:
+    """A process that does jobs, one after another."""
+
+    job = ""
+    """The name of the last one that it was given."""
+
+    def __init__(self) -> None:
+        self.connection, theirs = Pipe()
+        self.process = child.start(__name__, str(theirs.fileno()), pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        theirs.close()
+
+    def begin(self, waiting: deque[tuple[str, Job]]) -> bool:
+        """Give it the next job, if there is one."""
+        if not waiting:
+            return False
+        self.job, job = waiting.popleft()
+        with suppress(BrokenPipeError):  # it died: `receive` tells
+            self.connection.send_bytes(pickle.dumps(job))
+        return True
+
+    def receive(self) -> int | None:
+        """Steps that are done, or None when all is. Raises what the job raised, and CuveeError where it died."""
+        try:
+            found: int | tuple[Exception, str] | None = pickle.loads(self.connection.recv_bytes())
+        except (EOFError, ConnectionResetError):
+            code = self.process.wait()
+            raise CuveeError(f"{self.job}: its process died (exit status {code}).") from None
+        if isinstance(found, tuple):
+            error, where = found
+            raise error from RuntimeError(where)
+        return found
+
+
+def main(fd: str) -> None:
+    """What such a process does."""
     import torch
 
     torch.set_num_threads(1)
-    _reports = reports
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    connection = Connection(int(fd))
 
+    def send(told: Any) -> None:
+        connection.send_bytes(pickle.dumps(told))
 
-def _end_with_parent() -> None:
-    """End this worker when its parent is gone: it would wait for its next job for ever."""
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _call(name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    return function(*arguments, lambda done: _reports.put((name, done)))
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
+        while True:
+            job: Job = pickle.loads(connection.recv_bytes())
+            try:
+                job.function(*job.arguments, send)
+                send(None)
+            except (BrokenPipeError, ConnectionResetError):  # there is nobody any more to work for
+                raise
+            except Exception as error:
+                send((error, format_exc()))
 
 
 @contextmanager
