@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 import cuvee
 from cuvee import CuveeError, api
 from cuvee.core import Grid
-from cuvee.engine.programs import prepare
-from cuvee.engine.programs.bundle import folder_of
+from cuvee.engine.programs import once, prepare
+from cuvee.engine.programs.bundle import folder_of, load
 from cuvee.engine.verify import verify
 from cuvee.folds import Tile, TopK, ranks, search, topk
 from cuvee.kernels import bits
@@ -226,3 +226,40 @@ def test_a_sample_is_drawn_from_all_over_a_chunk_in_whole_rows() -> None:
     assert pieces[0][0] == start
     assert pieces[-1][1] == stop
     assert Tile(0, 0, 5, grid).pieces == ()
+
+
+@pytest.mark.parametrize("spoil", ["others may write it", "damaged"])
+def test_programs_that_cannot_be_used_are_told(
+    spoil: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `always` as an error; with `auto` the merge goes on without."""
+    monkeypatch.setenv("CUVEE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(prepare, "SAVED", 1.0)
+    load.cache_clear()
+    given = recipe("slerp", root)
+    cuvee.merge(given, tmp_path / "first", compile="always")
+    load.cache_clear()
+    (bundle,) = (tmp_path / "cache" / "programs").glob("*/bundle.json")
+    if spoil == "damaged":
+        bundle.write_text('{"programs": [{"write": true}], "reason": ""}')
+    else:
+        bundle.chmod(0o666)
+    with pytest.raises(CuveeError, match=str(bundle.parent)):
+        cuvee.merge(given, tmp_path / "always", compile="always")
+    cuvee.merge(given, tmp_path / "auto")
+    assert not json.loads((tmp_path / "auto" / "cuvee.json").read_text())["compiled"]
+
+
+def test_programs_hold_no_text_that_is_run(root: Path) -> None:
+    """What is done once for many tiles is kept as a list of PyTorch's operators."""
+    given = recipe("dare_ties", root)
+    assert reasons(given) == [""]
+    (key,) = prepare.needs(cuvee.explain(given), Room(default_memory()))
+    programs = json.loads((folder_of(key) / "bundle.json").read_text())["programs"]
+    names = [name for program in programs if program["once"] for name, _, _ in program["once"]["steps"]]
+    assert names
+    for name in names:
+        assert name.startswith("aten.")
+    for name in ("os.system.default", "aten", "aten.no_such_thing.default", "eval", "cuvee.x.y"):
+        with pytest.raises((ValueError, AttributeError)):
+            once.carried_out({"inputs": 0, "constants": [], "steps": [[name, [], {"options": {}}]], "results": []})

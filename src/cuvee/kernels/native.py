@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from cuvee.store.cache import cache_folder, publish
+from cuvee.core import CuveeError
+from cuvee.store.cache import cache_folder, holds, own, publish
 
 SOURCES = sorted(Path(__file__).parent.glob("*.cpp"))
 
@@ -33,8 +34,8 @@ def processor() -> str:
 
 def make(compiler: str) -> None:
     """Compile them, where that was not tried before."""
-    if not _file().parent.exists():
-        with publish(_file().parent) as draft, contextlib.suppress(subprocess.CalledProcessError):
+    if not holds(_file().parent):
+        with publish(_file().parent, private=True) as draft, contextlib.suppress(subprocess.CalledProcessError):
             options = ["-O3", "-march=native", "-shared", "-fPIC", "-o", str(draft / _file().name)]
             subprocess.run([compiler, *options, *map(str, SOURCES)], check=True, capture_output=True)
         _library.cache_clear()
@@ -96,9 +97,12 @@ def _file() -> Path:
 
 @cache
 def _library() -> Any:
-    if not _file().exists():
+    try:
+        with own(_file()) as file:
+            library = ctypes.CDLL(file)
+    except (CuveeError, OSError):
         return None
-    library, pointer, count = ctypes.CDLL(str(_file())), ctypes.c_void_p, ctypes.c_int64
+    pointer, count = ctypes.c_void_p, ctypes.c_int64
     for dtype, kind in KINDS.items():
         search = library[f"inside_{dtype.name}"]
         search.argtypes, search.restype = [pointer, count, kind, kind, pointer, pointer, pointer], count

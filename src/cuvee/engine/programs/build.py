@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from cuvee.core import Grid
+from cuvee.engine.programs import once
 from cuvee.engine.programs.bundle import FILE
 from cuvee.engine.programs.inputs import TILED, Asking, Spec, rebuilt, shape_of, tensors, value_of
 from cuvee.engine.programs.structure import program_length
@@ -157,7 +158,7 @@ class _Trial:
                 "shapes": [shape_of(value) for value in fixed.values()],
                 "large": parts.large,
                 "small": parts.small,
-                "once": _source(parts),
+                "once": None if parts.once is None else once.told(parts.once),
                 "result": shape_of(result),
             }
         )
@@ -192,19 +193,6 @@ def _compile(parts: Parts, large: list[Tensor], small: list[Tensor], out: Tensor
     with torch.no_grad():
         exported = torch.export.export(module, tuple(given), strict=False)
         aoti_compile_and_package(exported, package_path=str(file), inductor_configs=settings)
-
-
-def _source(parts: Parts) -> dict[str, Any] | None:
-    """The part that runs once, as Python text, with its constants."""
-    if parts.once is None:
-        return None
-    constants = {
-        name: [str(value.dtype), value.tolist()]
-        for node in parts.once.graph.nodes
-        if node.op == "get_attr"
-        for name, value in [(str(node.target), getattr(parts.once, str(node.target)))]
-    }
-    return {"code": parts.once.code, "constants": constants}
 
 
 def build(order: Order, folder: Path) -> None:

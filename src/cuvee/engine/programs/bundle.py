@@ -6,20 +6,20 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from itertools import pairwise
-from math import inf, nan
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from cuvee.core import CuveeError
 from cuvee.engine.programs.inputs import NotUniformError, Spec, filled, rebuilt, shape_of, tensors, value_of
+from cuvee.engine.programs.once import carried_out
 from cuvee.engine.slots import Slot
 from cuvee.folds import Tile
 from cuvee.methods._calls import Evaluator, Frame, Leaf, Statistics, Step
 from cuvee.plan.plan import Output
-from cuvee.store.cache import cache_folder
+from cuvee.store.cache import cache_folder, own
 
 FILE = "bundle.json"
 
@@ -37,14 +37,15 @@ class Program:
 
     def __init__(self, about: Mapping[str, Any], folder: Path) -> None:
         loader = torch._C._aoti.AOTIModelPackageLoader  # the public one imports the whole compiler
-        self._run = loader(str(folder / about["file"]), "model", True, 1, -1).boxed_run  # noqa: FBT003
+        with own(folder / about["file"]) as file:
+            self._run = loader(file, "model", True, 1, -1).boxed_run  # noqa: FBT003
         self.large: list[int] = about["large"]
         self._result = about["result"]
         self.tiled: list[Spec] = [tuple(spec) for spec in about["tiled"]]
         self.specs: list[Spec] = [tuple(spec) for spec in about["specs"]]
         self.varying = [place for place, spec in enumerate(self.specs) if spec[0] not in FIXED]
         self._shapes, self._small = about["shapes"], about["small"]
-        self._once = None if about["once"] is None else _function(**about["once"])
+        self._once = None if about["once"] is None else carried_out(about["once"])
         self._held: tuple[Sequence[Any], list[Tensor]] | None = None
 
     def small(self, values: Sequence[Any]) -> list[Tensor]:
@@ -81,20 +82,12 @@ def _nested(shape: Any, given: Iterator[Tensor]) -> Any:
     return [_nested(each, given) for each in shape]
 
 
-def _function(code: str, constants: Mapping[str, Any]) -> Callable[..., Any]:
-    """The part of a program that runs once for many tiles."""
-    names: dict[str, Any] = {"torch": torch, "device": torch.device, "inf": inf, "nan": nan}
-    exec(code, names)
-    held = {name: torch.tensor(value, dtype=getattr(torch, dtype[6:])) for name, (dtype, value) in constants.items()}
-    space, forward = SimpleNamespace(**held), names["forward"]
-    return lambda *given: forward(space, *given)
-
-
 class Bundle:
     """The programs of one structure of output."""
 
     def __init__(self, folder: Path) -> None:
-        found = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        with own(folder / FILE) as file:
+            found = json.loads(Path(file).read_text(encoding="utf-8"))
         self.reason: str = found["reason"]
         self.write: Program | None = None
         self.rows: dict[tuple[int, str], Program] = {}
@@ -114,8 +107,13 @@ class Bundle:
 
 @cache
 def load(key: str) -> Bundle:
-    """The bundle of that key, which is in the cache."""
-    return Bundle(folder_of(key))
+    """The bundle of that key, which is in the cache. Raises CuveeError where it is damaged, or not the user's alone."""
+    folder = folder_of(key)
+    try:
+        return Bundle(folder)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise CuveeError(f"{folder} is damaged ({reason}): remove it, and it is made again.") from None
 
 
 class Kept:

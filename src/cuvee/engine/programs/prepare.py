@@ -21,7 +21,7 @@ from cuvee.engine.programs.structure import bundle_key, program_length, read_dty
 from cuvee.kernels import native
 from cuvee.plan.memory import Room
 from cuvee.plan.plan import CPU, SMALL, Output, Plan
-from cuvee.store.cache import publish
+from cuvee.store.cache import holds, publish
 
 Mode = Literal["auto", "always", "never"]
 
@@ -60,7 +60,7 @@ def key_of(plan: Plan, output: Output, room: Room) -> str | None:
 
 
 def missing(found: Mapping[str, Need]) -> dict[str, Need]:
-    return {key: need for key, need in found.items() if not (folder_of(key) / FILE).exists()}
+    return {key: need for key, need in found.items() if not holds(folder_of(key) / FILE)}
 
 
 def compiled(
@@ -72,10 +72,21 @@ def compiled(
     begun: str | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Plan:
-    """The plan as `chosen` gives it; the bundles that it lacks are made."""
+    """The plan as `chosen` gives it; the bundles that it lacks are made.
+
+    Where they cannot be had, auto goes on without, unless a merge was begun with them. Raises CuveeError.
+    """
     planned = chosen(plan, room, mode, begun=begun)
-    if planned.compiled:
+    if not planned.compiled:
+        return plan
+    try:
         ensure(planned, room, workers, tell)
+    except CuveeError as error:
+        if mode == "always" or begun == planned.hash:
+            raise
+        if tell:
+            tell(f"without compiled programs: {error}")
+        return plan
     return planned
 
 
@@ -113,10 +124,16 @@ def compiler() -> str | None:
 
 
 def ensure(plan: Plan, room: Room, workers: int, tell: Callable[[str], None] | None = None) -> None:
-    """Make the bundles that a plan lacks, `workers` at a time. Raises CuveeError where it cannot be."""
-    waiting = missing(needs(plan, room))
-    if not waiting:
-        return
+    """Make the bundles that a plan lacks, `workers` at a time, and load all. Raises CuveeError where it cannot be."""
+    found = needs(plan, room)
+    waiting = missing(found)
+    if waiting:
+        _make(waiting, workers, tell)
+    for key in found:
+        load(key)
+
+
+def _make(waiting: Mapping[str, Need], workers: int, tell: Callable[[str], None] | None) -> None:
     if (made_by := compiler()) is None:
         raise CuveeError("--compile always needs a C++ compiler: install g++, or leave the option out.")
     if tell:
@@ -132,7 +149,7 @@ def _build(waiting: Mapping[str, Need]) -> None:
     with contextlib.ExitStack() as stack:
         running = []
         for key, need in waiting.items():
-            draft = stack.enter_context(publish(folder_of(key)))
+            draft = stack.enter_context(publish(folder_of(key), private=True))
             process = child.start(
                 "cuvee.engine.programs.build",
                 str(draft),
@@ -152,5 +169,5 @@ def _build(waiting: Mapping[str, Need]) -> None:
 
 def reasons(plan: Plan, room: Room) -> list[str]:
     """Why some outputs run as they are although their plan is compiled."""
-    found = [load(key).reason for key in needs(plan, room) if (folder_of(key) / FILE).exists()]
+    found = [load(key).reason for key in needs(plan, room) if holds(folder_of(key) / FILE)]
     return [reason for reason in dict.fromkeys(found) if reason]
