@@ -19,6 +19,9 @@ StoreFolder = Annotated[
     Path | None, typer.Option("--store", help="Where predictions are kept. Default: the user's cache.")
 ]
 Processes = Annotated[int, typer.Option(min=1, help="Processes of one thread each; 1 scores in this one.")]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run code that the models' folders bring. Default: refuse.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
 
@@ -46,6 +49,7 @@ def evaluate(
         str | None, typer.Option(metavar="NAME,...", help="Run these tasks of lm-eval instead, by lm-eval.")
     ] = None,
     include: Annotated[Path | None, typer.Option(help="Folder of lm-eval tasks of your own, in place of its.")] = None,
+    trust_remote_code: TrustRemoteCode = False,
     as_json: AsJson = False,
 ) -> None:
     """Score models on tasks. A recipe is scored as the merge that it describes, which need not be written.
@@ -63,13 +67,13 @@ def evaluate(
     from cuvee.core import CuveeError
 
     if harness is not None:
-        _harness(models, harness.split(","), include, limit, as_json=as_json)
+        _harness(models, harness.split(","), include, limit, as_json=as_json, trust_remote_code=trust_remote_code)
         return
     if not tasks:
         raise CuveeError("Say what to score on: --tasks FOLDER, or --harness NAME for tasks of lm-eval.")
     experts = dict(map(_expert, expert or []))
     everything = list(dict.fromkeys([*([base] if base else []), *experts.values(), *models]))
-    scores = _scored(everything, tasks, split, limit, store, processes)
+    scores = _scored(everything, tasks, split, limit, store, processes, trust_remote_code=trust_remote_code)
     from cuvee.evaluate.summary import summarise
 
     summaries = summarise(scores, base, experts)
@@ -87,12 +91,28 @@ def evaluate(
 
 
 def _scored(
-    models: list[str], tasks: list[str], split: str, limit: int | None, store: Path | None, processes: int
+    models: list[str],
+    tasks: list[str],
+    split: str,
+    limit: int | None,
+    store: Path | None,
+    processes: int,
+    *,
+    trust_remote_code: bool,
 ) -> Any:
     from cuvee.evaluate.score import score
 
     with item_progress("evaluate") as progress:
-        return score(models, tasks, split=split, limit=limit, store=store, processes=processes, progress=progress)
+        return score(
+            models,
+            tasks,
+            split=split,
+            limit=limit,
+            store=store,
+            processes=processes,
+            trust_remote_code=trust_remote_code,
+            progress=progress,
+        )
 
 
 def _expert(text: str) -> tuple[str, str]:
@@ -145,10 +165,21 @@ def _interval(found: Any, unit: str = "accuracy") -> str:
     return f"{value} [{low}, {high}]"
 
 
-def _harness(models: list[str], names: list[str], include: Path | None, limit: int | None, *, as_json: bool) -> None:
+def _harness(
+    models: list[str],
+    names: list[str],
+    include: Path | None,
+    limit: int | None,
+    *,
+    as_json: bool,
+    trust_remote_code: bool,
+) -> None:
     from cuvee.evaluate.harness import harness
 
-    found = {model: harness(model, names, limit=limit, include=include) for model in models}
+    found = {
+        model: harness(model, names, limit=limit, include=include, trust_remote_code=trust_remote_code)
+        for model in models
+    }
     if as_json:
         print_json({model: [row._asdict() for row in rows] for model, rows in found.items()})
         return
@@ -171,6 +202,7 @@ def compare(
     store: StoreFolder = None,
     processes: Processes = 2,
     examples: Annotated[int, typer.Option(min=0, help="Items to show of those that got worse, and of the better.")] = 3,
+    trust_remote_code: TrustRemoteCode = False,
     as_json: AsJson = False,
 ) -> None:
     """Tell what changes when a model takes the place of another: on which tasks, by chance or not, and on which items.
@@ -188,7 +220,7 @@ def compare(
         raise CuveeError("Name two models or more: A, then each B to compare with it.")
     if not tasks:
         raise CuveeError("Say what to score on: --tasks FOLDER.")
-    scores = _scored(models, tasks, split, limit, store, processes)
+    scores = _scored(models, tasks, split, limit, store, processes, trust_remote_code=trust_remote_code)
     before, *others = models
     found = {after: compared(scores, before, after, examples=examples) for after in others}
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,14 +26,21 @@ class HarnessScore(NamedTuple):
 
 
 def harness(
-    model: Reference, tasks: Sequence[str], *, limit: int | None = None, include: str | Path | None = None
+    model: Reference,
+    tasks: Sequence[str],
+    *,
+    limit: int | None = None,
+    include: str | Path | None = None,
+    trust_remote_code: bool = False,
 ) -> list[HarnessScore]:
     """Run tasks of lm-eval on a causal language model, written or not.
 
-    include: folder with task files of your own, in place of lm-eval's. limit: the first examples of each task. lm-eval
-    fetches its data by itself, and keeps no predictions. Raises CuveeError where lm-eval is missing, has no such
-    task or fails, and for a tokenizer that names neither the beginning nor the end of a text.
+    include: folder with task files of your own, in place of lm-eval's; they may hold code, which is run. limit: the
+    first examples of each task. trust_remote_code: run code that the model's folder brings. lm-eval fetches its data by
+    itself, never by code that these bring, and keeps no predictions. Raises CuveeError where lm-eval is missing, has no
+    such task or fails, and for a tokenizer that names neither the beginning nor the end of a text.
     """
+    os.environ.setdefault("HF_DATASETS_TRUST_REMOTE_CODE", "0")  # datasets would ask on the terminal
     try:
         from lm_eval import simple_evaluate
         from lm_eval.models.huggingface import HFLM
@@ -45,13 +53,18 @@ def harness(
     for task, found in known.items():
         if not found:
             raise CuveeError(f"lm-eval has no task {task!r}.{did_you_mean(task, manager.all_tasks)}")
-    loaded = Model(opened(model))
+    loaded = Model(opened(model), trust_remote_code=trust_remote_code)
     if loaded.tokenizer.bos_token_id is None and loaded.tokenizer.eos_token_id is None:
         raise CuveeError(f"{loaded.label}: its tokenizer has neither eos nor bos, which lm-eval needs.")
     with settled():  # tensors of an unwritten merge are read in inference mode, and live in it
         network = loaded.network(AUTO)
         with _told(f"{loaded.label}: {', '.join(tasks)}"):
-            runner = HFLM(pretrained=network, tokenizer=loaded.tokenizer, batch_size=BATCH)
+            runner = HFLM(
+                pretrained=network,
+                tokenizer=loaded.tokenizer,
+                batch_size=BATCH,
+                trust_remote_code=trust_remote_code,
+            )
             results: dict[str, Any] = simple_evaluate(
                 runner, tasks=list(tasks), limit=limit, task_manager=manager, log_samples=False
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from importlib import import_module
@@ -17,6 +17,7 @@ from torch import Tensor
 from cuvee import methods
 from cuvee.core import Checkpoint, CuveeError
 from cuvee.engine.merged import Merged
+from cuvee.evaluate.custom_code import own_class, refuse, without_code
 from cuvee.evaluate.task import digest
 from cuvee.plan import build
 from cuvee.recipe import Recipe
@@ -51,9 +52,9 @@ def opened(model: Reference) -> Checkpoint:
 class Model:
     """A model that tasks can run, in float32 and evaluation mode. Nothing is loaded until it is used."""
 
-    def __init__(self, checkpoint: Checkpoint, label: str | None = None) -> None:
-        """label: what messages call it, by default the checkpoint's."""
-        self.checkpoint = checkpoint
+    def __init__(self, checkpoint: Checkpoint, label: str | None = None, *, trust_remote_code: bool = False) -> None:
+        """label: what messages call it, by default the checkpoint's. trust_remote_code: run code that it brings."""
+        self.checkpoint, self._trusted = checkpoint, trust_remote_code
         self.label = label or checkpoint.label
         self.starting = 0.0
         """CPU seconds that went into loading tokenizer and network, and into the network's first run."""
@@ -63,7 +64,8 @@ class Model:
     def fingerprint(self) -> str:
         """Digest of tensors, config and tokenizer; of a merge that is not written, of its plan in place of tensors."""
         config = {key: value for key, value in self.checkpoint.config().items() if key not in _VOLATILE}
-        return digest(_tensors(self.checkpoint), config, *_tokenizer_files(self.checkpoint.folder))
+        files = _files(self.checkpoint.folder, (*_TOKENIZER, "*.py") if self._trusted else _TOKENIZER)
+        return digest(_tensors(self.checkpoint), config, *files)
 
     @cached_property
     def nbytes(self) -> int:
@@ -78,9 +80,13 @@ class Model:
             raise CuveeError(f"{self.label}: has no folder, and so no tokenizer.")
         try:
             with self._starts():
-                return library.AutoTokenizer.from_pretrained(self.checkpoint.folder, local_files_only=True)
-        except (OSError, ValueError, TypeError) as error:
-            raise CuveeError(f"{self.label}: no tokenizer can be loaded: {str(error).splitlines()[0]}") from None
+                return library.AutoTokenizer.from_pretrained(
+                    self.checkpoint.folder, local_files_only=True, trust_remote_code=self._trusted
+                )
+        except Exception as error:  # whatever transformers and its parts make of files that are not as they should be
+            if not self._trusted:
+                refuse(self.label, self.checkpoint.folder, "AutoTokenizer")
+            raise CuveeError(f"{self.label}: no tokenizer can be loaded: {_first_line(error)}") from None
 
     def network(self, auto: str = "AutoModel", unused: str | None = None) -> Any:
         """The transformers module of one of its Auto classes; the last one is kept. To be used in inference mode.
@@ -109,9 +115,15 @@ class Model:
         factory = getattr(library, auto)
         try:
             with torch.device("meta"):
-                network = type(factory.from_config(config))
-        except ValueError:
-            raise CuveeError(f"{self.label}: a {config.model_type} cannot be had as {auto}.") from None
+                network = type(factory.from_config(config, trust_remote_code=self._trusted))
+        except CuveeError:
+            raise
+        except Exception as error:  # numbers in a config may be any
+            if not self._trusted:
+                refuse(self.label, self.checkpoint.folder, auto)
+            if isinstance(error, ValueError):
+                raise CuveeError(f"{self.label}: a {config.model_type} cannot be had as {auto}.") from None
+            raise CuveeError(f"{self.label}: its config.json makes no network: {_first_line(error)}") from None
         state = {name: _in_float32(self.checkpoint.read(name)) for name in self.checkpoint.names()}
         try:
             built, told = network.from_pretrained(None, config=config, state_dict=state, output_loading_info=True)
@@ -124,16 +136,26 @@ class Model:
         return built.eval()
 
     def _config(self, library: Any) -> Any:
-        told = {key: value for key, value in self.checkpoint.config().items() if key not in ("dtype", "torch_dtype")}
+        folder, told = self.checkpoint.folder, without_code(self.checkpoint.config())
         kind = told.get("model_type")
-        if kind is None:
+        if not isinstance(kind, str):
             raise CuveeError(f"{self.label}: its config.json names no model_type, so no network can be built.")
         if kind in ARCHITECTURES:
             import_module(ARCHITECTURES[kind])
+        own = self._trusted and own_class(folder, "AutoConfig") is not None
+        if not own and kind not in library.CONFIG_MAPPING:
+            refuse(self.label, folder, "AutoConfig")
+            raise CuveeError(f"{self.label}: transformers {library.__version__} knows no {kind!r}.")
         try:
-            return library.CONFIG_MAPPING[kind].from_dict(told)
-        except KeyError:
-            raise CuveeError(f"{self.label}: transformers {library.__version__} knows no {kind!r}.") from None
+            if own:
+                config = library.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=True)
+                config.dtype = None
+                return config
+            return library.CONFIG_MAPPING[kind].from_dict(
+                {key: value for key, value in told.items() if key not in ("dtype", "torch_dtype")}
+            )
+        except Exception as error:  # whatever a config's values make of the config's class
+            raise CuveeError(f"{self.label}: its config.json is no {kind}'s: {_first_line(error)}") from None
 
 
 def _run_once(network: Any) -> None:
@@ -153,10 +175,14 @@ def _tensors(checkpoint: Checkpoint) -> Any:
     return content_digest(checkpoint) if in_files else checkpoint.identity()
 
 
-def _tokenizer_files(folder: Path | None) -> list[bytes]:
+def _files(folder: Path | None, patterns: Sequence[str]) -> list[bytes]:
     if folder is None:
         return []
-    return [path.read_bytes() for pattern in _TOKENIZER for path in sorted(folder.glob(pattern))]
+    return [path.read_bytes() for pattern in patterns for path in sorted(folder.glob(pattern))]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def transformers() -> Any:
@@ -170,4 +196,5 @@ def transformers() -> Any:
     logging: Any = library.utils.logging
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    library.dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0  # nobody is asked on the terminal
     return library

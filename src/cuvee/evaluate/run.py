@@ -33,6 +33,7 @@ class Job:
     model: Reference
     fingerprint: str
     work: Sequence[tuple[Task, Sequence[Item]]]
+    trust_remote_code: bool = False
 
     @property
     def items(self) -> int:
@@ -44,7 +45,7 @@ def run(job: Job, store: Store, tell: Callable[[int], None]) -> None:
     transformers()  # importing it is not the model's cost
     began, cpu = time.perf_counter(), time.process_time()
     forget_peak()
-    model = Model(opened(job.model), job.label)
+    model = Model(opened(job.model), job.label, trust_remote_code=job.trust_remote_code)
     with settled():
         for task, items in job.work:
             _run_task(model, job.fingerprint, task, items, store, tell)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def score(
     limit: int | None = None,
     store: str | Path | None = None,
     processes: int = 2,
+    trust_remote_code: bool = False,
     progress: Progress | None = None,
 ) -> Scores:
     """Score models on tasks: `cuvee.score(["base", "recipe.yaml"], ["tasks"])`.
@@ -36,7 +38,8 @@ def score(
     models: what `cuvee.load` opens, or a mapping of names for the table to it; a merge need not be written. tasks:
     folders with a task.yaml, folders of these, names of zoos that are built, or `Task` objects. limit: examples of each
     task, the same for all models. store: folder of predictions, by default in the user's cache; what it holds is not
-    computed again. processes: of one thread each; with 1, this one does the work. Raises CuveeError.
+    computed again. processes: of one thread each; with 1, this one does the work. trust_remote_code: run code that the
+    models' folders bring. Raises CuveeError.
     """
     named = _named(models)
     found = _tasks(tasks)
@@ -46,14 +49,15 @@ def score(
     fingerprints = {}
     for label, model in named.items():
         checkpoint = opened(model)
-        fingerprints[label] = Model(checkpoint, label).fingerprint
+        fingerprints[label] = Model(checkpoint, label, trust_remote_code=trust_remote_code).fingerprint
         travels = travels and _travels(model, checkpoint)
     processes = processes if travels else 1
     different = {fingerprint: label for label, fingerprint in fingerprints.items()}
     jobs = []
     for fingerprint, label in different.items():
         work = [(task, _missing(task, items[task.name], held, fingerprint)) for task in found]
-        jobs += _jobs(label, named[label], fingerprint, work, max(1, processes // len(different)))
+        whole = Job(label, named[label], fingerprint, work, trust_remote_code)
+        jobs += _parted(whole, max(1, processes // len(different)))
     total, done = sum(job.items for job in jobs), 0
 
     def tell(count: int) -> None:
@@ -106,12 +110,10 @@ def _missing(task: Task, items: Sequence[Item], store: Store, model: str) -> lis
     return list({item.id: item for item in items if item.id not in known}.values())
 
 
-def _jobs(
-    label: str, model: Reference, fingerprint: str, work: Sequence[tuple[Task, Sequence[Item]]], parts: int
-) -> list[Job]:
+def _parted(whole: Job, parts: int) -> list[Job]:
     """A model's work in equal parts, without empty ones."""
     jobs = [
-        Job(label, model, fingerprint, [(t, i[part::parts]) for t, i in work if i[part::parts]])
+        replace(whole, work=[(task, items[part::parts]) for task, items in whole.work if items[part::parts]])
         for part in range(parts)
     ]
     return [job for job in jobs if job.work]

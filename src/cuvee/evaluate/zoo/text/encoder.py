@@ -16,12 +16,12 @@ TOKENS = 32
 
 def load_model(folder: Path) -> Any:
     """The encoder in `folder`, float32, in evaluation mode."""
-    return AutoModel.from_pretrained(folder, local_files_only=True).float().eval()
+    return AutoModel.from_pretrained(folder, local_files_only=True, trust_remote_code=False).float().eval()
 
 
 def load_tokenizer(folder: Path) -> Any:
     """The tokenizer in `folder`."""
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 def embed(model: nn.Module, tokenizer: Any, texts: Sequence[str]) -> Tensor:
