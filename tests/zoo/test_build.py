@@ -17,7 +17,7 @@ from cuvee.evaluate.zoo import folders
 from cuvee.evaluate.zoo.build import TRAINING, Part, Stage, Zoo, build, make
 from cuvee.evaluate.zoo.packages import Package
 
-ABSENT = Package("no-such-package", "1.0", "pip", "none")
+ABSENT = Package("no-such-package", "1.0", "none", "https://packages.invalid/no_such_package-1.0.whl", "0" * 64)
 QUIET = Console(quiet=True)
 
 

