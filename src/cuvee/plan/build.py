@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from cuvee.architecture.layers import Layers
-from cuvee.core import Checkpoint, dtype_name
+from cuvee.core import Checkpoint, CuveeError, dtype_name
 from cuvee.methods._calls import Call, Leaf
 from cuvee.plan.checks import check_changed, check_inputs
 from cuvee.plan.inputs import Input, Stored, check_weights
@@ -19,6 +19,7 @@ from cuvee.plan.plan import Output, Plan, teller
 from cuvee.recipe import Recipe, RecipeError
 from cuvee.recipe.filters import filter_findings
 from cuvee.recipe.published import published
+from cuvee.store.header import CODES
 from cuvee.store.open import load
 from cuvee.store.place import place_of
 from cuvee.store.sidecars import check_parts
@@ -54,6 +55,7 @@ def build(recipe: Recipe, shard_size: int = SHARD_SIZE) -> Plan:
             outputs.append(
                 replace(made[source], name=name, rule=f"copy of {source}, to which it is tied", copy_of=source)
             )
+    _check_dtypes(outputs, opened.checkpoints)
     outputs = _widened(outputs)
     check_changed(root, outputs)
     donor = opened.donor(root)
@@ -123,6 +125,18 @@ class _Opened:
         """The checkpoint whose config and tokenizer the output takes: the base, or else the first model."""
         leaf = root.reference_checkpoint()
         return None if leaf is None else self.checkpoints[leaf]
+
+
+def _check_dtypes(outputs: Sequence[Output], checkpoints: Sequence[Checkpoint]) -> None:
+    """Raises CuveeError for a tensor that is used and whose dtype safetensors has no name for."""
+    for output in outputs:
+        for leaf in output.leaves:
+            held = checkpoints[leaf.checkpoint]
+            dtype = held.spec(leaf.name).dtype
+            if dtype not in CODES:
+                raise CuveeError(
+                    f"{held.label}: {leaf.name}: {dtype_name(dtype)} is not supported: convert it, or leave it out."
+                )
 
 
 def _compute_dtype(expression: Leaf | Call, checkpoints: Sequence[Checkpoint]) -> torch.dtype:

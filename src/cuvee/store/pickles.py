@@ -109,8 +109,12 @@ class PickleFile:
         """Entries of a tensor, as `Checkpoint.read` gives them."""
         if Stamp.of(self.path) != self.stamp:
             raise CuveeError(f"{self.path}: {name}: the file has changed since it was opened.")
-        tensor = self._places[name].tensor(self._mapped)
-        return tensor.contiguous() if span is None else _entries(tensor, *span)
+        try:
+            tensor = self._places[name].tensor(self._mapped)
+            return tensor.contiguous() if span is None else _entries(tensor, *span)
+        except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+            told = f"{self.specs[name]} cannot be read: {str(error).splitlines()[0]}"
+            raise CuveeError(f"{self.path}: {name}: {told}.") from None
 
 
 def _entries(tensor: Tensor, start: int, stop: int) -> Tensor:
@@ -136,7 +140,7 @@ def _held(path: Path) -> Contents:
         raise CuveeError(f"{path}: {told}.")
     if legacy:
         raise CuveeError(
-            f"{path}: a file of the format before torch 1.6, which cannot be mapped. Save it again: "
-            f"torch.save(torch.load({path.name!r}, weights_only=True), {path.name!r})"
+            f"{path}: a file of the format before torch 1.6, which cannot be mapped. Save it again, by torch 2.10 or "
+            f"later if it is not your own: torch.save(torch.load({path.name!r}, weights_only=True), {path.name!r})"
         )
     return contents(path)

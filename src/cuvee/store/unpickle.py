@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import _compat_pickle
 import io
+import os
 import pickle
 import sys
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,6 +48,13 @@ _PLAIN = {"torch.Tensor", "torch._tensor.Tensor", "torch.nn.parameter.Parameter"
 """Classes of tensors that are read as tensors. Of a subclass, the data may be codes or a part of the tensor."""
 
 
+ENCRYPTED, UTF8 = 0x41, 0x800
+"""Bits of a record's flags."""
+
+AXES = 64
+"""The most that PyTorch has."""
+
+
 class Storage(NamedTuple):
     """Numbers in a file, which tensors are views of."""
 
@@ -65,9 +73,11 @@ class Place:
         self.storage, self.dtype, self.offset = storage, dtype, offset
         self.shape, self.stride = tuple(shape), tuple(stride)
         numbers = (offset, *self.shape, *self.stride)
+        if len(self.shape) > AXES or not all(type(n) is int and 0 <= n < 1 << 63 for n in numbers):
+            raise ValueError("a tensor's shape is none")
         last = sum((size - 1) * step for size, step in zip(self.shape, self.stride, strict=True))
         used = (offset + last + 1) * dtype.itemsize if prod(self.shape) else 0
-        if not all(type(n) is int and n >= 0 for n in numbers) or used > storage.size:
+        if used > storage.size:
             raise ValueError("a tensor reaches beyond its storage")
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -254,23 +264,16 @@ def contents(path: Path) -> Contents:
     try:
         with zipfile.ZipFile(path) as archive, path.open("rb") as file:
             entries = {entry.filename: entry for entry in archive.infolist()}
+            starts = _starts(archive.infolist(), file)
             [main] = [name for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
             root = main.removesuffix("data.pkl")
             order = f"{root}byteorder"
             if order in entries and archive.read(order).decode() != sys.byteorder:
                 raise CuveeError(f"{path}: written on a machine of the other byte order, which is not supported.")
-            size = path.stat().st_size
 
             def storage(key: str) -> tuple[int, int]:
                 entry = entries[f"{root}data/{key}"]
-                if entry.compress_type != zipfile.ZIP_STORED:
-                    raise ValueError("its tensors are compressed: unpack the archive and zip it without compression")
-                file.seek(entry.header_offset + 26)
-                lengths = file.read(4)  # the local header may be padded, to align the data
-                start = entry.header_offset + 30 + sum(int.from_bytes(lengths[i : i + 2], "little") for i in (0, 2))
-                if start + entry.file_size > size:
-                    raise ValueError(f"storage {key} ends after the file")
-                return start, entry.file_size
+                return starts[entry.filename], entry.file_size
 
             reader = _Reader(archive.read(main), storage)
             return Contents(reader.load(), reader.asked)
@@ -281,6 +284,40 @@ def contents(path: Path) -> Contents:
     except Exception as error:  # whatever a broken pickle makes of our few functions
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CuveeError(f"{path}: not a torch file, or cut short: {reason}.") from None
+
+
+def _starts(records: Sequence[zipfile.ZipInfo], file: BinaryIO) -> dict[str, int]:
+    """Where each record's data begin. Raises ValueError for records that do not lie as they are, one behind another."""
+    found: dict[str, int] = {}
+    end, before = 0, ""
+    for each in sorted(records, key=lambda each: each.header_offset):
+        name = each.filename
+        if each.compress_type != zipfile.ZIP_STORED:
+            raise ValueError(f"its record {name} is compressed: unpack the archive and zip it without compression")
+        if each.flag_bits & ENCRYPTED:
+            raise ValueError(f"its record {name} is encrypted")
+        if each.compress_size != each.file_size:
+            raise ValueError(f"its record {name} has two sizes, {each.compress_size} and {each.file_size}")
+        if name in found:
+            raise ValueError(f"its record {name} is there twice")
+        if each.header_offset < end:
+            raise ValueError(f"its record {name} overlaps {before}")
+        found[name] = _start(each, file)
+        end, before = found[name] + each.file_size, name
+    if end > file.seek(0, os.SEEK_END):
+        raise ValueError(f"its record {before} ends after the file")
+    return found
+
+
+def _start(entry: zipfile.ZipInfo, file: BinaryIO) -> int:
+    """The byte of the file where a record's data begin. Raises ValueError."""
+    file.seek(entry.header_offset)
+    header = file.read(30)  # whose last part may be padded, to align the data
+    name, extra = (int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
+    written = entry.orig_filename.encode("utf-8" if entry.flag_bits & UTF8 else "cp437")
+    if header[:4] != b"PK\3\4" or file.read(name) != written:
+        raise ValueError(f"its record {entry.filename} is not where the file's directory says")
+    return entry.header_offset + 30 + name + extra
 
 
 def mapped(path: Path, size: int) -> torch.UntypedStorage:
