@@ -102,14 +102,18 @@ def test_an_empty_entry_of_pythonpath_is_not_the_working_directory(
     assert done.returncode == 0, done.stderr
 
 
-def test_scoring_processes_run_no_module_of_the_working_directory(trap: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("made", ["run._Worker(Store(Path('store')))", "workers._Worker()"])
+def test_processes_that_score_and_train_run_no_module_of_the_working_directory(
+    made: str, trap: Path, tmp_path: Path
+) -> None:
     code = f"""
 import os
 from pathlib import Path
-from cuvee.evaluate.run import _Worker
+from cuvee.evaluate import run
 from cuvee.evaluate.store import Store
+from cuvee.evaluate.zoo import workers
 os.chdir({str(trap)!r})
-worker = _Worker(Store(Path({str(tmp_path / "store")!r})))
+worker = {made}
 worker.connection.close()
 assert worker.process.wait() == 0
 """
