@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import cuvee
 from cuvee.core import CuveeError
 from cuvee.engine.crew import AHEAD, Crew, Desk, Next
 from cuvee.engine.tasks import Done, Failed, Task
@@ -14,6 +18,26 @@ from cuvee.plan.plan import Output
 
 LOSSES = 3
 """Times that the whole crew may be replaced before the merge is given up."""
+
+
+@contextmanager
+def _at_home() -> Iterator[None]:
+    """Be in the folder that cuvee is in: Ray has its processes look for modules where the program is that starts it."""
+    before = Path.cwd()
+    os.chdir(Path(cuvee.__path__[0]).parent)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+class DeskAt(Desk):
+    """A desk in a folder, where paths begin."""
+
+    def __init__(self, folder: str, setup: bytes) -> None:
+        with suppress(OSError):  # another machine may lack it
+            os.chdir(folder)
+        super().__init__(setup)
 
 
 class Cluster(Crew):
@@ -30,7 +54,10 @@ class Cluster(Crew):
         self._ray: Any = ray
         if not self._ray.is_initialized():
             try:
-                ray.init(address=address, log_to_driver=False, include_dashboard=False if address == "local" else None)
+                with _at_home():
+                    ray.init(
+                        address=address, log_to_driver=False, include_dashboard=False if address == "local" else None
+                    )
             except (ConnectionError, ValueError) as error:
                 raise CuveeError(f"--ray {address}: no cluster answers: {str(error).splitlines()[0]}") from None
         self.count = workers or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
@@ -43,7 +70,8 @@ class Cluster(Crew):
         self._actors = [self._actor() for _ in range(self.count)]
 
     def _actor(self) -> Any:
-        return self._ray.remote(Desk).options(num_cpus=1, scheduling_strategy="SPREAD").remote(self._setup)
+        actors = self._ray.remote(DeskAt).options(num_cpus=1, scheduling_strategy="SPREAD")
+        return actors.remote(str(Path.cwd()), self._setup)
 
     def feed(self, following: Next, left: int) -> None:
         """Each actor takes tasks of its own shards first, so that a file is written from one machine if possible."""
