@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ PIECE = 1 << 12
 SHORT = 60
 """Characters of a value beyond which messages name its type alone."""
 
+LONGEST = 200
+"""Characters of a name beyond which no like one is looked for."""
+
 KERNEL = 16
 """Last axes shorter than this are taken for convolution kernels."""
 
@@ -37,8 +41,18 @@ Lane = Callable[[int, int, memoryview], None]
 """lane(start, stop, memory) fills memory with a tensor's flat entries [start, stop) as they are stored."""
 
 
+UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that steer a terminal, break a line, turn the direction of text, or are half of one."""
+
+
 class CuveeError(Exception):
-    """A mistake or a fault that a person can act on. The command line prints it and exits with 2."""
+    """A mistake or a fault that a person can act on. The command line prints it and exits with 2.
+
+    Further lines of its text are indented by two spaces: so no name that it tells can begin a line.
+    """
+
+    def __str__(self) -> str:
+        return "\n  ".join(map(shown, super().__str__().split("\n  ")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +198,11 @@ def row_length(shape: tuple[int, ...]) -> int:
     return columns
 
 
+def shown(text: object) -> str:
+    """A text of others as it may be printed: what would not be seen stands as an escape, such as `\\x1b`."""
+    return UNSEEN.sub(lambda match: match[0].encode("unicode_escape").decode(), str(text))
+
+
 def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
@@ -199,6 +218,8 @@ def no_model(given: Any) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that a misspelt one most likely meant."""
+    if len(name) > LONGEST:
+        return None
     close = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.6)
     return close[0] if close else None
 

@@ -168,7 +168,7 @@ def test_keys_given_twice_do_not_hide_other_faults(refused):
         ("[a]: 1\n", "recipe.yaml:1:1\n  Not YAML: a key is a name."),
         ("a: 1\nb: \x00\n", "recipe.yaml:2:4\n  Not a text: special characters are not allowed."),
         ("- a\n- b\n", "recipe.yaml:1:1\n  A recipe is a mapping of merge_method, models and more"),
-        ("[" * 5000, "recipe.yaml:1:1\n  Not a recipe: it is nested too deeply."),
+        ("[" * 5000, "recipe.yaml:1:101\n  Not YAML: nested deeper than 100 levels."),
         ("x: 1\nexperts: []\n", "recipe.yaml:2:1  experts\n  experts: making a mixture of experts"),
     ],
 )

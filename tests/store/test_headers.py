@@ -98,7 +98,7 @@ HOSTILE: dict[str, tuple[Any, bytes, str]] = {
     "negative offset": (entry(data_offsets=[-8, 0]), bytes(8), "a: the header entry needs"),
     "offsets swapped": (entry(data_offsets=[8, 0]), bytes(8), "a: float32"),
     "offsets too short": (entry(data_offsets=[0, 4]), bytes(8), "needs 8 bytes, its offsets give 4"),
-    "enormous shape": (entry(shape=[2**40, 2**40]), bytes(8), "its offsets give 8"),
+    "enormous shape": (entry(shape=[2**40, 2**40]), bytes(8), "larger than any tensor"),
     "past the end": (entry(shape=[4], data_offsets=[0, 16]), bytes(8), "cut short"),
     "overlap": (two([0, 8], [4, 12]), bytes(12), "b overlaps a"),
     "same bytes twice": (two([0, 8], [0, 8]), bytes(8), "overlaps"),

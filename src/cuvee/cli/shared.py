@@ -137,9 +137,9 @@ def _left(text: str) -> dict[str, str]:
 
 def _parameters(given: list[str], count: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """`NAME=VALUE` for all models, `NAME.2=VALUE` for the second one."""
-    import yaml
-
     from cuvee.core import CuveeError
+    from cuvee.recipe.faults import RecipeError
+    from cuvee.recipe.marks import parse
 
     shared: dict[str, Any] = {}
     own: list[dict[str, Any]] = [{} for _ in range(count)]
@@ -152,7 +152,7 @@ def _parameters(given: list[str], count: int) -> tuple[dict[str, Any], list[dict
             raise CuveeError(f"-p {text}: there is no model {position}; they count from 1 to {count}.")
         target = own[int(position) - 1] if position else shared
         try:
-            target[name.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
+            target[name.strip()] = next((each.data for each in parse(value, f"-p {name}")), None)
+        except RecipeError:
             raise CuveeError(f"-p {text}: the value is not YAML; a gradient is [0.2, 0.8].") from None
     return shared, own

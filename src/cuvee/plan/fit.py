@@ -31,7 +31,7 @@ def check_tensors(merge: Merge) -> None:
     taken = merge.recipe.missing == "base" and merge.base is not None
     if any(missing.values()) and not taken:
         lines = [_missing_line(each.label, missing[id(each)]) for each in models if missing[id(each)]]
-        raise CuveeError("\n".join(lines) + _missing_hint(merge, names, missing))
+        raise CuveeError("\n  ".join(lines) + _missing_hint(merge, names, missing))
     misfits = {name: told for name in names if (told := _misfit(merge, name))}
     if misfits:
         count = f"{len(misfits)} tensors differ" if len(misfits) > 1 else "1 tensor differs"

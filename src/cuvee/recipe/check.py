@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path as Root
 from typing import Any
 
-from cuvee import methods
+from cuvee import limits, methods
 from cuvee.core import did_you_mean
 from cuvee.methods import Method
 from cuvee.methods._parameters import Parameter
@@ -85,7 +86,7 @@ class _Examiner:
             self._model(model, (*path, "models", index, "model"))
         self._model(base, (*path, "base_model"))
         self.faults += tokenizer_faults(data, path, self.roots)
-        self.faults += leave_faults(data, path, method, self.roots)
+        self.faults += islice(leave_faults(data, path, method, self.roots), limits.FAULTS)
         for key, why in OUTER.items():
             if path and key in data:
                 self.notices.append(Notice((*path, key), f"{key} has no effect in an inner recipe: {why}"))
@@ -177,6 +178,8 @@ class _Examiner:
         """Names and values of one mapping of parameters; `idle`: whose they are, if nothing reads them."""
         seen: set[str] = set()
         for written, setting in given.items():
+            if len(self.faults) > limits.FAULTS:
+                return
             name, at = str(written).rstrip("_"), (*path, written)
             if name in seen:
                 self.faults.append(Fault(at, f"{name!r} is given twice, as {name} and {name}_.", at_key=True))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import glob
-import json
 import os
 import re
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
+from cuvee import limits
 from cuvee.core import CuveeError
+from cuvee.store.folder import read_json
 from cuvee.store.place import find
 
 SHOWN = 3
@@ -66,7 +67,7 @@ def pattern_of(references: Sequence[str]) -> str:
 def _matching(pattern: str, root: Path) -> list[str]:
     """Paths relative to the root, or absolute as the pattern is, which Path.glob does not take."""
     try:
-        return glob.glob(pattern, root_dir=root)  # noqa: PTH207
+        return [*islice(glob.iglob(pattern, root_dir=root), limits.MATCHES)]  # noqa: PTH207
     except (OSError, ValueError):  # a zero byte, a pattern that is none
         return []
 
@@ -134,8 +135,7 @@ def _by_name(names: Sequence[str]) -> list[int] | None:
 
 def _global_step(place: Path) -> int | None:
     try:
-        told = json.loads((place / "trainer_state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        step = read_json(place / "trainer_state.json").get("global_step")
+    except CuveeError:
         return None
-    step = told.get("global_step") if isinstance(told, dict) else None
     return step if isinstance(step, int) and not isinstance(step, bool) else None

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path as Root
 from typing import Any
 
-from cuvee import methods
+from cuvee import limits, methods
 from cuvee.core import CuveeError, did_you_mean
 from cuvee.recipe.checkpoints import expand, is_pattern
-from cuvee.recipe.faults import Fault, Notice, Path
+from cuvee.recipe.faults import Fault, Notice, Path, RecipeError
 from cuvee.recipe.leave import as_list
 from cuvee.recipe.marks import Document
 from cuvee.recipe.places import Places
@@ -44,6 +44,7 @@ class Dialect:
         self._names: dict[str, int] = {}
         self._used: set[str] = set()
         self._open: list[int] = []
+        self._count = self._depth = 0
 
     def root(self) -> Any:
         """The recipe of the document without a name, with those that it refers to inside."""
@@ -83,6 +84,9 @@ class Dialect:
         return normal
 
     def _normal(self, data: Mapping[str, Any], here: Path, written: Path) -> dict[str, Any]:
+        self._depth += 1
+        if self._depth > limits.NESTING:
+            raise self._refused(written, f"more than {limits.NESTING} recipes within one another")
         self._move(here, written)
         normal = dict(data)
         given = [form for form in FORMS if data.get(form) is not None]
@@ -97,6 +101,7 @@ class Dialect:
         if given and normal.get("models") is None:
             self.unread.add((*here, "models"))
         if isinstance(normal.get("models"), list):
+            self._spend(len(normal["models"]), written)
             entries = [self._entry(each, (*here, "models", i)) for i, each in enumerate(normal["models"])]
             normal["models"] = self._expanded(entries, normal.get("merge_method"), here)
         if normal.get("base_model") is not None:
@@ -105,7 +110,17 @@ class Dialect:
             self._move((*here, "leave", 0), (*self.places.written(here), "leave"))
             normal["leave"] = as_list(normal["leave"])
         self._tokenizer(normal, here, written)
+        self._depth -= 1
         return {key: value for key, value in normal.items() if value is not None}
+
+    def _spend(self, count: int, written: Path) -> None:
+        """Count models. Raises RecipeError where there are too many."""
+        self._count += count
+        if self._count > limits.MODELS:
+            raise self._refused(written, f"more than {limits.MODELS:,} models (CUVEE_MAX_MODELS moves the limit)")
+
+    def _refused(self, written: Path, what: str) -> RecipeError:
+        return RecipeError([self.places.settle_written(Fault(written, f"Not a recipe that is read: {what}."))])
 
     def _entry(self, entry: Any, here: Path) -> Any:
         if is_bare(entry):
@@ -133,6 +148,7 @@ class Dialect:
                 self._fault(self.places.written((*here, "models", index, "model")), str(error))
                 self.unread.add((*here, "models"))
                 models = [model]
+            self._spend(len(models) - 1, self.places.written(here))
             found += [({**entry, "model": each}, index) for each in models]
         self.places.repeat((*here, "models"), [index for _, index in found])
         return [entry for entry, _ in found]

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from cuvee.core import CuveeError
+from cuvee import limits
+from cuvee.core import CuveeError, shown
 
 Path: TypeAlias = "tuple[str | int, ...]"
 """Keys and indices from a recipe's root to one of its parts."""
@@ -36,7 +37,7 @@ class Fault:
     def __str__(self) -> str:
         where = "  ".join(filter(None, (str(self.mark or ""), dotted(self.path))))
         hint = f"  ({self.hint})" if self.hint else ""
-        return f"{where or 'recipe'}\n  {self.message}{hint}"
+        return f"{shown(where or 'recipe')}\n  {shown(self.message)}{shown(hint)}"
 
 
 class RecipeError(CuveeError):
@@ -45,6 +46,10 @@ class RecipeError(CuveeError):
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = in_line_order(dict.fromkeys(faults))
         super().__init__("\n".join(map(str, self.faults)))
+
+    def __str__(self) -> str:
+        told = [str(fault) for fault in self.faults[: limits.FAULTS]]
+        return "\n".join([*told, *["and more"] * (len(self.faults) > limits.FAULTS)])
 
 
 def dotted(path: Path) -> str:
@@ -62,7 +67,7 @@ class Notice:
 
     def __str__(self) -> str:
         place = f"{self.mark.file}:{self.mark.line}" if self.mark else dotted(self.path)
-        return f"{self.message} ({place})" if place else self.message
+        return shown(f"{self.message} ({place})" if place else self.message)
 
 
 Found = TypeVar("Found", Fault, Notice)

@@ -10,7 +10,7 @@ from cuvee import methods
 from cuvee.core import did_you_mean
 from cuvee.methods import Method
 from cuvee.recipe.faults import Fault, Path
-from cuvee.recipe.roles import same
+from cuvee.recipe.roles import identity, same
 from cuvee.recipe.settings import matches
 from cuvee.store.place import HERE
 
@@ -58,6 +58,7 @@ def leave_faults(
     if leave is not None and not isinstance(leave, list):
         yield Fault((*path, "leave"), "leave is a mapping {filter: TEXT, from: WHERE}, or a list of them.")
         return
+    places = {identity(each, roots) for each in (base, *models) if isinstance(each, str)}
     for index, each in enumerate(leave or []):
         at = (*path, "leave", index)
         if not isinstance(each, Mapping):
@@ -72,23 +73,22 @@ def leave_faults(
             yield Fault(at, "leave needs a filter: a part of the names of the tensors to leave.")
         elif not isinstance(wanted, str) or not wanted:
             yield Fault((*at, "filter"), f"{wanted!r} is not a part of a tensor's name.")
-        yield from _source_faults(each.get("from"), base, models, (*at, "from"), roots)
+        source = each.get("from")
+        if not isinstance(source, str) or identity(source, roots) not in places:
+            yield from _source_faults(source, base, models, (*at, "from"))
 
 
-def _source_faults(source: Any, base: Any, models: list[Any], at: Path, roots: Sequence[Root]) -> Iterator[Fault]:
+def _source_faults(source: Any, base: Any, models: list[Any], at: Path) -> Iterator[Fault]:
+    """What is wrong with a source that is none of the recipe's models."""
     if source is None or source == NOTHING:
         return
     if source == BASE and base is None:
         yield Fault(at, "from: base takes the base's tensors, and there is no base_model.", "name one of the models")
-    elif source != BASE and not (isinstance(source, str) and _found(source, [base, *models], roots)):
+    elif source != BASE:
         names = [each for each in [base, *models] if isinstance(each, str)]
         choices = [BASE] * (base is not None) + [NOTHING, *names]
         hint = f"there are {', '.join(dict.fromkeys(choices))}"
         yield Fault(at, f"{source!r} is no model of this recipe.{did_you_mean(str(source), choices)}", hint)
-
-
-def _found(source: str, models: list[Any], roots: Sequence[Root]) -> list[Any]:
-    return [each for each in models if isinstance(each, str) and same(each, source, roots)]
 
 
 def _source(source: str | None, base: Any, models: list[Any], roots: Sequence[Root]) -> Any:
@@ -96,7 +96,7 @@ def _source(source: str | None, base: Any, models: list[Any], roots: Sequence[Ro
         return NOTHING
     if source is None or source == BASE:
         return models[0] if base is None else base
-    return _found(source, [*models, base], roots)[0]
+    return next(each for each in [*models, base] if isinstance(each, str) and same(each, source, roots))
 
 
 def _way(method: Method | None) -> str:

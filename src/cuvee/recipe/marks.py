@@ -10,19 +10,54 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from cuvee import limits
+from cuvee.core import SHORT, UNSEEN, shown
 from cuvee.recipe.faults import Fault, Mark, Path, RecipeError
-
-LARGEST = 200_000
-"""Values that a recipe may have with its aliases spelt out."""
 
 _MERGE = "tag:yaml.org,2002:merge"
 _EXPONENT = re.compile(r"^[-+]?(?:[0-9][0-9]*)(?:\.[0-9]*)?[eE][-+]?[0-9]+$")
 
-_LINE_ENDS = re.compile("[\x85\u2028\u2029]")  # which only quotes protect
+HALF = re.compile("[\ud800-\udfff]")
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
 class Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, to which 1e-5 is a number and 2024-01-31 is a name."""
+    """PyYAML's safe loader, to which 1e-5 is a number and 2024-01-31 is a name; what it takes is bounded."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = self._count = 0
+
+    def compose_node(self, parent: Node | None, index: Any) -> Node | None:
+        """A node with all inside. Raises MarkedYAMLError where there are too many, or too deep."""
+        self._count += 1
+        self._depth += 1
+        if self._count > limits.RECIPE_VALUES:
+            raise self._error(f"more than {limits.RECIPE_VALUES:,} values")
+        if self._depth > limits.DEPTH:
+            raise self._error(f"nested deeper than {limits.DEPTH} levels")
+        node: Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def construct_object(self, node: Node, deep: bool = False) -> Any:
+        """The value of a node. Raises MarkedYAMLError where its text is none of its kind."""
+        if node.tag in _NUMBERS and len(node.value) > limits.DIGITS:
+            raise yaml.MarkedYAMLError(problem=f"a number of {len(node.value):,} digits", problem_mark=node.start_mark)
+        kind = node.tag.rpartition(":")[2]
+        try:
+            value = super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError, TypeError, OverflowError):
+            problem = f"{str(node.value)[:SHORT]!r} is no {kind}"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from None
+        if isinstance(value, str) and HALF.search(value):
+            raise yaml.MarkedYAMLError(problem="half a character", problem_mark=node.start_mark)
+        if not isinstance(value, (str, int, float, type(None))):
+            raise yaml.MarkedYAMLError(problem=f"a {kind} is no value here", problem_mark=node.start_mark)
+        return value
+
+    def _error(self, problem: str) -> yaml.MarkedYAMLError:
+        return yaml.MarkedYAMLError(problem=problem, problem_mark=self.peek_event().start_mark)
 
 
 class Dumper(yaml.SafeDumper):
@@ -50,7 +85,7 @@ Dumper.add_representer(
 Dumper.add_representer(
     str,
     lambda dumper, data: dumper.represent_scalar(
-        "tag:yaml.org,2002:str", data, style='"' if _LINE_ENDS.search(data) else None
+        "tag:yaml.org,2002:str", data, style='"' if UNSEEN.search(data) else None
     ),
 )
 
@@ -68,6 +103,9 @@ class Document:
 def parse(text: str, name: str) -> list[Document]:
     """All documents of a text. Raises RecipeError for what is no YAML."""
     reading = _Reading(name)
+    if len(text) > limits.RECIPE:
+        problem = f"Not a recipe: it has more than {limits.RECIPE:,} characters."
+        raise RecipeError([Fault((), problem, mark=reading.at)])
     try:
         loader = Loader(text)
         while loader.check_node():
@@ -80,16 +118,15 @@ def parse(text: str, name: str) -> list[Document]:
     except yaml.reader.ReaderError as error:
         mark = _place(text, error.position, name)
         raise RecipeError([Fault((), f"Not a text: {error.reason}.", mark=mark)]) from None
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:  # of a character's number that is none
         raise RecipeError([Fault((), f"Not YAML: {error}.", mark=reading.at)]) from None
-    except RecursionError:
-        raise RecipeError([Fault((), "Not a recipe: it is nested too deeply.", mark=reading.at)]) from None
     return reading.documents
 
 
 def dump(data: Any) -> str:
     """Data as YAML that `parse` reads back."""
-    return str(yaml.dump(data, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120))
+    text = str(yaml.dump(data, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120))
+    return "\n".join(map(shown, text.split("\n")))  # in quotes, where YAML has the same escapes
 
 
 class _Reading:
@@ -112,9 +149,7 @@ class _Reading:
 
     def build(self, loader: Loader, node: Node, path: Path, document: Document) -> Any:
         self.at = document.values[path] = self._mark(node)
-        self._count += 1
-        if self._count > LARGEST:
-            raise yaml.MarkedYAMLError(problem="aliases make the recipe too large", problem_mark=node.start_mark)
+        self._spend(node)
         if isinstance(node, ScalarNode):
             return loader.construct_object(node)
         if any(node is each for each in self._open):
@@ -131,6 +166,8 @@ class _Reading:
     def _mapping(self, loader: Loader, node: MappingNode, path: Path, document: Document) -> dict[str, Any]:
         built: dict[str, Any] = {}
         seen: dict[str, Mark] = {}
+        if len(node.value) > limits.KEYS:
+            raise yaml.MarkedYAMLError(problem=f"more than {limits.KEYS:,} keys", problem_mark=node.start_mark)
         for key_node, value_node in node.value:
             if key_node.tag == _MERGE:
                 continue
@@ -141,7 +178,7 @@ class _Reading:
                 continue
             seen[key] = mark
             built[key] = self._pair(loader, value_node, (*path, key), document, mark)
-        for key_node, value_node in _merged(node):
+        for key_node, value_node in self._merged(node, len(self._open)):
             key = self._key(key_node)
             if key not in built:
                 built[key] = self._pair(loader, value_node, (*path, key), document, self._mark(key_node))
@@ -156,21 +193,32 @@ class _Reading:
             raise yaml.MarkedYAMLError(problem="a key is a name", problem_mark=node.start_mark)
         return str(node.value)
 
+    def _merged(self, node: MappingNode, depth: int) -> Iterator[tuple[Node, Node]]:
+        """Pairs that `<<` brings in, each of which counts as a value; of equal keys the first is taken."""
+        for key_node, value_node in node.value:
+            if key_node.tag != _MERGE:
+                continue
+            if depth > limits.DEPTH:
+                raise yaml.MarkedYAMLError(problem="<< within << too deeply", problem_mark=key_node.start_mark)
+            sources = value_node.value if isinstance(value_node, SequenceNode) else [value_node]
+            for source in sources:
+                self._spend(value_node)
+                if not isinstance(source, MappingNode) or source is node:
+                    raise yaml.MarkedYAMLError(problem="<< takes a mapping", problem_mark=value_node.start_mark)
+                for key, value in source.value:
+                    self._spend(key)
+                    if key.tag != _MERGE:
+                        yield key, value
+                yield from self._merged(source, depth + 1)
+
+    def _spend(self, node: Node) -> None:
+        """Count a value."""
+        self._count += 1
+        if self._count > limits.RECIPE_VALUES:
+            raise yaml.MarkedYAMLError(problem="aliases make the recipe too large", problem_mark=node.start_mark)
+
     def _mark(self, node: Node) -> Mark:
         return Mark(self.name, node.start_mark.line + 1, node.start_mark.column + 1)
-
-
-def _merged(node: MappingNode) -> Iterator[tuple[Node, Node]]:
-    """Pairs that `<<` brings in; the first of equal keys counts."""
-    for key_node, value_node in node.value:
-        if key_node.tag != _MERGE:
-            continue
-        sources = value_node.value if isinstance(value_node, SequenceNode) else [value_node]
-        for source in sources:
-            if not isinstance(source, MappingNode) or source is node:
-                raise yaml.MarkedYAMLError(problem="<< takes a mapping", problem_mark=value_node.start_mark)
-            yield from ((key, value) for key, value in source.value if key.tag != _MERGE)
-            yield from _merged(source)
 
 
 def _place(text: str, position: int, name: str) -> Mark:

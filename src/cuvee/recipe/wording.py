@@ -8,9 +8,13 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from cuvee import limits
 from cuvee.core import SHORT, did_you_mean, no_model
 from cuvee.recipe.check import is_parameter
 from cuvee.recipe.faults import Fault, Path
+
+KINDS_OF_MODEL = ("<reference>", "<memory>", "<recipe>")
+"""Of what pydantic takes a model for: part of its places, but of none that was written."""
 
 _KINDS = {
     "string_type": "text",
@@ -25,11 +29,12 @@ _MODELS = ("model_type", "union_tag_not_found")
 
 def worded(error: ValidationError, fields: Mapping[str, Iterable[str]]) -> list[Fault]:
     """Faults of all of pydantic's errors. fields: keys that a recipe and a model of its list know."""
-    return [_fault(each["type"], each, fields) for each in error.errors()]
+    return [_fault(each["type"], each, fields) for each in error.errors()[: limits.FAULTS]]
 
 
 def _fault(kind: str, error: Mapping[str, Any], fields: Mapping[str, Iterable[str]]) -> Fault:
-    path = tuple(part for part in error["loc"] if not str(part).startswith("<"))
+    written = error["loc"][-1:] if kind == "extra_forbidden" else ()
+    path = (*(part for part in error["loc"][: -1 if written else None] if part not in KINDS_OF_MODEL), *written)
     given = error["input"]
     if kind == "missing":
         return Fault(path, f"{path[-1]} is missing.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,9 +9,11 @@ from typing import Any
 
 from torch import Tensor
 
+from cuvee import limits
 from cuvee.core import Buffer, Checkpoint, CuveeError, Lane, Stamp, TensorSpec
 from cuvee.store import entries, formats
 from cuvee.store.files import SafetensorsFile
+from cuvee.store.json_text import parse_json
 from cuvee.store.unpickle import contents
 
 SINGLE = ("model.safetensors", "diffusion_pytorch_model.safetensors")
@@ -83,8 +84,10 @@ def own_folder(model: Path) -> Path | None:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON mapping. Raises CuveeError that names the file."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        if path.stat().st_size > limits.JSON_BYTES:
+            raise ValueError(f"it has more than {limits.JSON_BYTES:,} bytes")
+        value = parse_json(path.read_bytes())
+    except (OSError, ValueError) as error:
         told = formats.foreign(path) if path.is_file() else None
         known = told is not None and told.startswith(("a Git LFS", "a web page"))
         raise CuveeError(f"{path}: {told if known else f'cannot be read as JSON: {error}'}.") from None

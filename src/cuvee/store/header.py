@@ -14,8 +14,10 @@ from typing import Any
 import torch
 import xxhash
 
-from cuvee.core import CuveeError, TensorSpec
-from cuvee.store.formats import LONGEST, foreign, stored_as
+from cuvee import limits
+from cuvee.core import SHORT, CuveeError, TensorSpec
+from cuvee.store.formats import foreign, stored_as
+from cuvee.store.json_text import loads
 
 DTYPES = {
     "F64": torch.float64,
@@ -39,6 +41,8 @@ CODES = {dtype: code for code, dtype in DTYPES.items()}
 _CODES_OF_QUANTISED = re.compile(r"(F[1-8]|[IU][1-7]|NF\d|MX)(_.*|x\d+)?", re.IGNORECASE)
 """Dtypes narrower than a byte, or of scales: F8_E8M0, F4, F6_E2M3, I4."""
 
+_TOO_LARGE = "is larger than any tensor's can be"
+
 
 @dataclass(frozen=True)
 class Header:
@@ -56,21 +60,28 @@ def read_header(path: Path) -> Header:
         size = path.stat().st_size
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > min(size - 8, LONGEST):
+            if size < 8 or length > min(size - 8, limits.HEADER):
                 raise CuveeError(f"{path}: {_what_else(path)}.")
             raw = file.read(length)
     except OSError as error:
         raise CuveeError(f"{path}: {error.strerror}.") from None
     try:
-        entries = json.loads(raw, object_pairs_hook=_distinct)
-        if not isinstance(entries, dict):
+        entries = loads(
+            raw, object_pairs_hook=_distinct, parse_constant=_refuse, parse_int=_whole if b"-" in raw else int
+        )
+        if not raw.startswith(b"{"):
             raise ValueError("not a mapping")
     except _NamedTwiceError as error:
         raise CuveeError(f"{path}: {error} is in the safetensors header twice.") from None
-    except (ValueError, RecursionError):
+    except ValueError as error:
         told = None if stored_as(path) == "safetensors" else foreign(path)
-        raise CuveeError(f"{path}: {told or 'the safetensors header is not valid JSON'}.") from None
-    metadata = entries.pop("__metadata__", None) or {}
+        raise CuveeError(f"{path}: {told or f'the safetensors header is not valid JSON ({error})'}.") from None
+    if len(entries) > limits.TENSORS:
+        raise CuveeError(
+            f"{path}: holds {len(entries):,} tensors, more than {limits.TENSORS:,} (CUVEE_MAX_TENSORS moves the limit)."
+        )
+    metadata = entries.pop("__metadata__", None)
+    metadata = {} if metadata is None else metadata
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise CuveeError(f"{path}: __metadata__ is not a mapping of names to text.")
     start = 8 + length
@@ -97,25 +108,53 @@ def _distinct(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return mapping
 
 
+def _whole(digits: str) -> int:
+    """A whole number; -0 is none to the library, which has no sign there."""
+    if digits == "-0":
+        raise ValueError("-0 is not a size")
+    return int(digits)
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is not JSON")
+
+
 def _entry(path: Path, name: str, entry: Any, start: int, size: int) -> tuple[TensorSpec, int]:
+    if len(name) > limits.NAME:
+        raise CuveeError(f"{path}: {name[:SHORT]}...: a tensor's name of {len(name):,} characters.")
     try:
-        dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-        whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in (*shape, begin, end))
+        dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+        counts = [*shape, begin, end]
+        whole = {*map(type, counts)} == {int} and min(counts) >= 0 and isinstance(shape, list)
     except (TypeError, KeyError, ValueError):
         whole = False
     if not whole:
         raise CuveeError(f"{path}: {name}: the header entry needs dtype, shape and data_offsets.")
+    if max(counts) > limits.WHOLE or len(shape) > limits.AXES:
+        raise CuveeError(f"{path}: {name}: its shape, or its place, {_TOO_LARGE}.")
     if not isinstance(dtype, str) or dtype not in DTYPES:
         told = f"(known: {', '.join(DTYPES)})"
         if isinstance(dtype, str) and _CODES_OF_QUANTISED.fullmatch(dtype):
             told = "as numbers: these are codes or scales of a quantised format; dequantise the model first"
         raise CuveeError(f"{path}: {name}: dtype {dtype} is not supported {told}.")
-    spec = TensorSpec(DTYPES[dtype], shape)
-    if end - begin != spec.nbytes:
-        raise CuveeError(f"{path}: {name}: {spec} needs {spec.nbytes} bytes, its offsets give {end - begin}.")
+    spec = TensorSpec(DTYPES[dtype], tuple(shape))
+    nbytes = _nbytes(path, name, spec)
+    if end - begin != nbytes:
+        raise CuveeError(f"{path}: {name}: {spec} needs {nbytes} bytes, its offsets give {end - begin}.")
     if start + end > size:
         raise CuveeError(f"{path}: {name}: its data ends at byte {start + end}, but the file has {size}: cut short?")
     return spec, start + begin
+
+
+def _nbytes(path: Path, name: str, spec: TensorSpec) -> int:
+    """As `TensorSpec.nbytes`. Axes of no entry count as one, as in strides: a product that is none by a zero alone is
+    refused as well."""
+    product = spec.dtype.itemsize
+    for axis in spec.shape:
+        product *= axis or 1
+        if product > limits.WHOLE:
+            raise CuveeError(f"{path}: {name}: its shape {_TOO_LARGE}.")
+    return 0 if 0 in spec.shape else product
 
 
 def _check_cover(path: Path, tensors: Mapping[str, tuple[TensorSpec, int]], start: int, size: int) -> None:

@@ -6,14 +6,16 @@ import re
 from collections.abc import Mapping
 from math import sqrt
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import xxhash
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from cuvee import limits
 from cuvee.core import Checkpoint, CuveeError
 from cuvee.store import formats
 from cuvee.store.folder import Folder, read_json
+from cuvee.store.patterns import pattern
 from cuvee.store.pickles import Pickles, is_pickled
 
 T = TypeVar("T")
@@ -41,15 +43,18 @@ PART = re.compile(r"(?P<module>.+)\.lora_(?:embedding_)?(?P<part>A|B|B\.bias|mag
 """A tensor of a LoRA: its module, and which part it is."""
 
 
+Alpha: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
+
+
 class Settings(BaseModel):
     """The part of adapter_config.json that says what the tensors mean."""
 
     model_config = ConfigDict(extra="allow")
     peft_type: str
     r: int = 8
-    lora_alpha: float = 8
-    rank_pattern: dict[str, int] | None = None
-    alpha_pattern: dict[str, float] | None = None
+    lora_alpha: Alpha = 8
+    rank_pattern: Annotated[dict[str, int], Field(max_length=limits.PATTERNS)] | None = None
+    alpha_pattern: Annotated[dict[str, Alpha], Field(max_length=limits.PATTERNS)] | None = None
     use_rslora: bool = False
     use_dora: bool = False
     fan_in_fan_out: bool = False
@@ -65,12 +70,12 @@ class Settings(BaseModel):
 
 
 def _by_pattern(patterns: Mapping[str, T] | None, module: str, default: T) -> T:
-    """The value of the first pattern that matches the module's name, or whole dotted parts of its end."""
-    try:
-        hits = (value for key, value in (patterns or {}).items() if re.match(rf"(.*\.)?({key})$", module))
-        return next(hits, default)
-    except re.error as error:
-        raise CuveeError(f"rank_pattern or alpha_pattern is not a regular expression: {error}.") from None
+    """The value of the first pattern that matches the module's name, or whole dotted parts of its end.
+
+    Raises CuveeError for one that cannot be used.
+    """
+    hits = (value for key, value in (patterns or {}).items() if pattern(rf"(.*\.)?({key})$").matches(module))
+    return next(hits, default)
 
 
 def open_folder(folder: Path) -> tuple[dict[str, Any], Checkpoint, str]:
