@@ -1,4 +1,4 @@
-"""The most that is taken from files and texts of others: far above what people work with, and soon over all the same."""
+"""The most that is taken from files and texts of others: far above what people work with, and soon over."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TENSORS = _settable("CUVEE_MAX_TENSORS", 250_000)
 """Of one file: each takes about a kilobyte when its header is read."""
 
 HEADER = 100_000_000
-"""Bytes of a safetensors header: what the library allows."""
+"""Bytes of a safetensors header: what its library allows."""
 
 JSON_VALUES = 3_000_000
 """Values of a JSON text: Python takes a hundred bytes and more for each."""
@@ -45,8 +45,11 @@ DEPTH = 100
 RECIPE = 1_000_000
 """Characters of a recipe: PyYAML reads about as many in a second."""
 
-RECIPE_VALUES = 50_000
+RECIPE_VALUES = _settable("CUVEE_MAX_VALUES", 20_000)
 """Values and keys of a recipe, with what aliases and merge keys bring in spelt out: each keeps its line and column."""
+
+DOCUMENTS = 100
+"""Of a recipe: each is looked for in all others."""
 
 KEYS = 1_000
 """Of one mapping of a recipe: for each the nearest right name may be looked for."""
@@ -54,8 +57,8 @@ KEYS = 1_000
 MODELS = _settable("CUVEE_MAX_MODELS", 1_000)
 """Of a recipe, its inner recipes' included: all are open at once."""
 
-MATCHES = 100_000
-"""Paths that a pattern of models is looked through."""
+WILD = 3
+"""Parts of a pattern of paths that may be any: all folders of the disk lie within a few more."""
 
 NESTING = 32
 """Recipes within recipes: what walks over them calls itself."""
@@ -63,11 +66,14 @@ NESTING = 32
 FAULTS = 100
 """Mistakes of a recipe that are told: for each the nearest right name is looked for."""
 
-STEPS = 10_000
+STEPS = 1_000
 """Of an iteration: those that converge have done so in far fewer."""
 
-COUNT = 1 << 53
-"""Of things that were counted: above it, floating numbers no longer tell neighbours apart."""
+COUNT = 1_000_000_000
+"""Of whole numbers that a recipe gives, such as ranks: no tensor has an axis as long."""
+
+BLOCK = 1_000_000
+"""Entries of a block that a method fills up: it is held in memory, whole, however short the tensor is."""
 
 PATTERN = 2_000
 """Characters of a regular expression, and of it with its repeats spelt out."""

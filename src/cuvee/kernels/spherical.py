@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cuvee.kernels.process import traced
+
 NOISE = 1e-14
 """Squared norm of a sum of unit vectors, or squared sine, below which float64 cannot tell the direction."""
 
@@ -70,7 +72,9 @@ def riemannian_mean(gram: Tensor, steps: int, tol: Tensor) -> Tensor:
         step = pull - (pull * near).sum() * at
         length = root(_squared(cosine, step))
         moved = torch.cos(length) * at + torch.sinc(length / torch.pi) * step
-        at = torch.where(length < tol, at, moved / root(_squared(cosine, moved)))
+        before, at = at, torch.where(length < tol, at, moved / root(_squared(cosine, moved)))
+        if not traced() and torch.equal(at, before):
+            break
     found = norm.mean() * at / torch.where(norm > 0, norm, 1.0)
     return torch.where(heard.any(), found, 1 / len(norm))
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Annotated, Any, Literal, Optional, Union, get_args, get_origin
 
 from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
+
+from cuvee import limits
 
 PerModel = Annotated[tuple[Tensor, ...], "per model"]
 """One number for each model: 0-d float64 tensors."""
@@ -143,14 +146,14 @@ class Parameter:
 
     def adapter(self) -> TypeAdapter[Any]:
         """The library's validator of one value, which also knows its JSON schema."""
+        b = self.limited
+        return _adapter(self.kind, self.type, (b.ge, b.le, b.gt, b.lt), self.each, self.auto, b.default is None)
+
+    @property
+    def limited(self) -> Bounds:
+        """The bounds that values are held to: whole numbers are counted with, and have an upper one."""
         b = self.bounds
-        number = Field(ge=b.ge, le=b.le, gt=b.gt, lt=b.lt, allow_inf_nan=False)
-        whole = Field(ge=b.ge, le=b.le, gt=b.gt, lt=b.lt)
-        limits = {"number": number, "whole": whole}.get(self.kind, Field())
-        checked: Any = list[Annotated[float, number]] if self.each else Annotated[self.type, limits]
-        if self.each and self.bounds.default is None:
-            checked = Optional[checked]  # noqa: UP045 - made at run time
-        return TypeAdapter(Union[checked, _AUTO] if self.auto else checked)  # noqa: UP007
+        return replace(b, le=limits.COUNT) if self.kind == "whole" and b.le is None else b
 
     def parse(self, value: Any) -> Any:
         """A scalar from a recipe as float, bool or str; 1 and 0 are a flag's true and false, as in mergekit.
@@ -172,8 +175,22 @@ class Parameter:
             return self.adapter().validate_python(value)
         except ValidationError as error:
             if error.errors()[0]["type"] in _OUT_OF_BOUNDS:
-                raise ValueError(f"{value} is out of bounds: {self.name} must be {self.bounds.words()}.") from None
+                raise ValueError(f"{value} is out of bounds: {self.name} must be {self.limited.words()}.") from None
             raise ValueError(f"{self.name}: {wrong}.") from None
+
+
+@cache
+def _adapter(
+    kind: str, value: Any, bounds: tuple[float | None, ...], each: bool, auto: bool, optional: bool
+) -> TypeAdapter[Any]:
+    ge, le, gt, lt = bounds
+    number = Field(ge=ge, le=le, gt=gt, lt=lt, allow_inf_nan=False)
+    whole = Field(ge=ge, le=le, gt=gt, lt=lt)
+    bounded = {"number": number, "whole": whole}.get(kind, Field())
+    checked: Any = list[Annotated[float, number]] if each else Annotated[value, bounded]
+    if each and optional:
+        checked = Optional[checked]  # noqa: UP045 - made at run time
+    return TypeAdapter(Union[checked, _AUTO] if auto else checked)  # noqa: UP007
 
 
 _AUTO = Literal["auto"]

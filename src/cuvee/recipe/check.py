@@ -137,6 +137,8 @@ class _Examiner:
         if base is None:
             self.faults.append(Fault((*path, "polish"), "polish needs a base_model, from which changes are reckoned."))
         for index, step in enumerate(steps):
+            if len(self.faults) > limits.FAULTS:
+                return
             at = (*path, "polish", index)
             for name, given in ({step: {}} if isinstance(step, str) else _mapping(step)).items():
                 if name in methods.polish_names():
@@ -216,6 +218,8 @@ class _Examiner:
         whole = [((), setting)] if parameter.kind == "list" else None
         try:
             for inner, value in whole or leaves(setting):
+                if len(self.faults) > limits.FAULTS:
+                    return
                 try:
                     parameter.parse(value)
                 except ValueError as error:

@@ -6,7 +6,7 @@ import glob
 import os
 import re
 from collections.abc import Iterable, Sequence
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path
 
 from cuvee import limits
@@ -66,8 +66,10 @@ def pattern_of(references: Sequence[str]) -> str:
 
 def _matching(pattern: str, root: Path) -> list[str]:
     """Paths relative to the root, or absolute as the pattern is, which Path.glob does not take."""
+    if sum(map(glob.has_magic, pattern.split("/"))) > limits.WILD:
+        raise CuveeError(f"{pattern}: more than {limits.WILD} of its parts are patterns.")
     try:
-        return [*islice(glob.iglob(pattern, root_dir=root), limits.MATCHES)]  # noqa: PTH207
+        return glob.glob(pattern, root_dir=root)  # noqa: PTH207
     except (OSError, ValueError):  # a zero byte, a pattern that is none
         return []
 

@@ -57,7 +57,8 @@ class Loader(yaml.SafeLoader):
         return value
 
     def _error(self, problem: str) -> yaml.MarkedYAMLError:
-        return yaml.MarkedYAMLError(problem=problem, problem_mark=self.peek_event().start_mark)
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        return yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
 
 
 class Dumper(yaml.SafeDumper):
@@ -143,6 +144,9 @@ class _Reading:
         """One more document."""
         node = loader.get_node()
         if node is not None:
+            if len(self.documents) == limits.DOCUMENTS:
+                problem = f"more than {limits.DOCUMENTS} documents"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
             document = Document(None)
             document.data = self.build(loader, node, (), document)
             self.documents.append(document)

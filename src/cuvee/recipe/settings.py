@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from math import floor
+from math import floor, isfinite
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cuvee.core import CuveeError, Key
@@ -146,7 +146,10 @@ def _along(gradient: Gradient, depth: float) -> Scalar:
     if numbers is None or index == len(gradient) - 1:
         return gradient[index]
     low, high = numbers[index], numbers[index + 1]
-    value = low + (high - low) * (step - index)
+    part = step - index
+    value = low + (high - low) * part
+    if not isfinite(value):  # their difference is none that a float has
+        value = low * (1 - part) + high * part
     return min(max(value, min(low, high)), max(low, high))
 
 

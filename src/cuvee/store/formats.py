@@ -8,10 +8,10 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from cuvee import limits
+
 FIRST = 4096
 """Bytes that are looked at."""
-LONGEST = 100_000_000
-"""Bytes of the longest header that safetensors allows."""
 LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """First bytes of `torch.save` before torch 1.6: a pickled number."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
@@ -131,7 +131,7 @@ def foreign(path: Path) -> str | None:
         return _zip(path, head)
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return "a pickle that torch.save did not write, which is not read: save the tensors by name as safetensors"
-    if head[:1] == b"\x08" and 0 < head[1] < 64 and head[2:3] in b"\x12\x1a\x22\x28\x32\x3a\x42\x72" and size > 2:
+    if size > 2 and head[:1] == b"\x08" and 0 < head[1] < 64 and head[2:3] in b"\x12\x1a\x22\x28\x32\x3a\x42\x72":
         return _ONNX
     if (0x81 <= head[0] <= 0x8F or head[0] in (0xDE, 0xDF)) and _is_msgpack_text(head):
         return f"a file of Flax (msgpack): load it there, and {_ANEW}"
@@ -200,7 +200,7 @@ def _begin(path: Path) -> tuple[bytes, int]:
 
 def _is_safetensors(head: bytes, size: int) -> bool:
     length = int.from_bytes(head[:8], "little")
-    return size > 9 and head[8:9] == b"{" and 2 <= length <= LONGEST
+    return size > 9 and head[8:9] == b"{" and 2 <= length <= limits.HEADER
 
 
 def _zip(path: Path, head: bytes) -> str | None:

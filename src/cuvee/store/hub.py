@@ -15,7 +15,9 @@ from cuvee.store.place import HERE, find
 LARGEST = 200_000_000
 """Bytes of the largest file beside the weights that is fetched: tokenizers and code are far smaller, data is not."""
 
-_ID = re.compile(r"(?P<repo>\w[\w.-]*(?:/\w[\w.-]*)?)(?:@(?P<revision>[\w./-]+))?")
+_PART = r"\w(?:[\w.-]{0,94}\w)?"
+_ID = re.compile(rf"(?P<repo>(?:{_PART}/)?{_PART})(?:@(?P<revision>[\w./-]+))?", re.ASCII)
+"""Names have at most 96 characters on the Hub, all of them of ASCII."""
 _ADDRESS = re.compile(
     r"(?:hf://|https?://(?:www\.)?(?:huggingface\.co|hf\.co)/)(?:models/)?(?P<repo>\w[\w.-]*/\w[\w.-]*)"
     r"(?:@(?P<at>[\w./-]+)|/(?:tree|blob|resolve)/(?P<revision>[\w.-]+))?(?:/.*)?"
@@ -35,8 +37,8 @@ def resolve(reference: str) -> Path:
     What is in the cache serves when the Hub cannot be asked, or gives it to others only. Raises CuveeError, in one
     line, for a reference that is neither a local path nor such an id, and for a model that cannot be had.
     """
-    match = _ID.fullmatch(reference)
-    if match is None or ".." in reference:
+    match = _id_of(reference)
+    if match is None:
         raise CuveeError(f"no such file or folder: {reference}.{_meant(reference)}")
     try:
         from huggingface_hub import constants
@@ -66,7 +68,14 @@ def resolve(reference: str) -> Path:
 
 def is_hub_id(reference: str, roots: Iterable[Path] = HERE) -> bool:
     """Whether a reference means a model on the Hub, `owner/name` with or without a revision, and no local path."""
-    return "/" in reference and _ID.fullmatch(reference) is not None and find(reference, roots) is None
+    return "/" in reference and _id_of(reference) is not None and find(reference, roots) is None
+
+
+def _id_of(reference: str) -> re.Match[str] | None:
+    """The repository and revision that a reference is the id of, by the Hub's own rules; None for any other text."""
+    match = _ID.fullmatch(reference)
+    odd = match is None or ".." in reference or "--" in match["repo"] or match["repo"].endswith(".git")
+    return None if odd else match
 
 
 def blob_hash(path: Path) -> str | None:

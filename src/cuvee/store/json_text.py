@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from typing import Any
 
 from cuvee import limits
@@ -21,7 +20,7 @@ def parse_json(text: str | bytes) -> Any:
     return data
 
 
-def loads(text: str | bytes, **hooks: Callable[[Any], Any]) -> Any:
+def loads(text: str | bytes, **hooks: Any) -> Any:
     """The same with the hooks of `json.loads`, of any depth that Python can read, and numbers of any size."""
     text = text if isinstance(text, str) else text.decode("utf-8")
     if (text.count(",") + text.count("[") + text.count("{")) > limits.JSON_VALUES:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from cuvee.core import Checkpoint, CuveeError, no_model
+from cuvee import limits
+from cuvee.core import SHORT, Checkpoint, CuveeError, no_model
 from cuvee.store import packs
 from cuvee.store.continued import SUFFIX, Continued
 from cuvee.store.folder import Folder
@@ -38,6 +39,8 @@ def load(
     if not isinstance(reference, (str, Path)):
         raise CuveeError(f"{no_model(reference)}.")
     text = str(reference)
+    if text.count("+") > limits.PARTS:
+        raise CuveeError(f"{text[:SHORT]}...: more than {limits.PARTS} adapters on one model.")
     path = find(text, roots)
     if path is not None:
         return _open(path, text)

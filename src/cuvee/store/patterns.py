@@ -119,7 +119,8 @@ class Pattern:
         if kind is op.SUBPATTERN and not told[1] and not told[2]:
             return self._sequence(told[3], then)
         if kind in (op.MAX_REPEAT, op.MIN_REPEAT):
-            return self._repeat(*told, then)
+            least, most, body = told
+            return self._repeat(least, most, body, then)
         raise self._refused(f"{str(kind).lower()} is not supported")
 
     def _repeat(self, least: int, most: Any, body: Any, then: int) -> int:

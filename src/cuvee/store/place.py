@@ -6,6 +6,8 @@ from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
+from cuvee import limits
+
 HERE = (Path(),)
 
 
@@ -43,6 +45,6 @@ def _place(text: str, roots: tuple[Path, ...]) -> Hashable:
         if held and "+" not in part and find(held, roots) is not None:
             return (_place(held, roots), mark, part)
     model, plus, adapter = text.rpartition("+")
-    if plus:
+    if plus and text.count(plus) <= limits.PARTS:
         return (_place(model, roots), plus, _place(adapter, roots))
     return text.removesuffix("@main")

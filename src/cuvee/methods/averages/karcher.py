@@ -6,6 +6,7 @@ from typing import Annotated
 
 from torch import Tensor
 
+from cuvee import limits
 from cuvee.folds import Gram
 from cuvee.kernels import spherical
 from cuvee.methods import Number, Tensors, Whole, method, param
@@ -27,7 +28,7 @@ def karcher(
     models: Tensors,
     gram: Annotated[Tensor, Gram(vectors)],
     *,
-    max_iter: Whole = param(10, "steps at most", ge=1),
+    max_iter: Whole = param(10, "steps at most", ge=1, le=limits.STEPS),
     tol: Number = param(1e-5, "shortest step to take; tensors with no greater norm are skipped", ge=0, stepped=True),
 ) -> Tensor:
     """Average the models' directions along the sphere, at their mean length.

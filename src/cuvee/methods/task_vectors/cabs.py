@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn.functional import pad
 
-from cuvee import core
+from cuvee import core, limits
 from cuvee.kernels.blocks import take_turns
 from cuvee.methods import PerModel, Tensors, Whole, method, param
 from cuvee.methods._parts import total, weighted
@@ -38,7 +38,9 @@ def cabs(
     span: tuple[int, int],
     *,
     n: Whole = param(64, "entries of a block that each model keeps, largest changes first", ge=1),
-    m: Whole = param(256, "entries of a block, which lie one behind another; the last may be shorter", ge=1),
+    m: Whole = param(
+        256, "entries of a block, which lie one behind another; the last may be shorter", ge=1, le=limits.BLOCK
+    ),
     lambda_: PerModel = param(1.0, "scale of each model's changes"),
 ) -> Tensor:
     """Give each model entries of its own, evenly spread; earlier models choose first."""
