@@ -84,5 +84,11 @@ PATTERNS = 2_000
 PARTS = 64
 """Adapters on one model (`MODEL+LORA+LORA`): what opens them calls itself."""
 
-CELL = 10_000_000
-"""Characters of one cell of a table."""
+CELL = 131_072
+"""Characters of one cell of a table: a quote that is never closed makes one cell of all the rest."""
+
+LINE = 10_000_000
+"""Characters of a line of JSON: one example."""
+
+DATA = _settable("CUVEE_MAX_DATA", 2_000_000_000)
+"""Bytes of a file of examples, unpacked: it is read whole."""

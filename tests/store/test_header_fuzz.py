@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from collections.abc import Callable
@@ -105,12 +106,12 @@ def edit_dtype(draw: random.Random, entries: Entries) -> None:
 
 def edit_metadata(draw: random.Random, entries: Entries) -> None:
     odd = (*ODD, {"a": None}, {"a": 1}, {"a": "b"}, {"a": {}}, {"": ""}, [["a", "b"]])
-    entries["__metadata__"] = draw.choice(odd)
+    entries["__metadata__"] = copy.deepcopy(draw.choice(odd))
 
 
 def edit_part(draw: random.Random, entries: Entries) -> None:
     found = entry(draw, entries)
-    found[draw.choice(("dtype", "shape", "data_offsets", "more"))] = draw.choice(ODD)
+    found[draw.choice(("dtype", "shape", "data_offsets", "more"))] = copy.deepcopy(draw.choice(ODD))
 
 
 def drop_part(draw: random.Random, entries: Entries) -> None:
@@ -120,7 +121,7 @@ def drop_part(draw: random.Random, entries: Entries) -> None:
 
 def edit_entry(draw: random.Random, entries: Entries) -> None:
     found = next(iter(entries), "w")
-    entries[found] = draw.choice((*ODD, ["F32", [1], [0, 4]]))
+    entries[found] = copy.deepcopy(draw.choice((*ODD, ["F32", [1], [0, 4]])))
 
 
 def rename(draw: random.Random, entries: Entries) -> None:

@@ -4,18 +4,36 @@ from __future__ import annotations
 
 import csv
 import io
-import json
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cuvee import limits
 from cuvee.core import CuveeError, did_you_mean
-from cuvee.evaluate.encoding import read_text
+from cuvee.evaluate.encoding import check_size, read_text
+from cuvee.store.json_text import parse_json
 
 FORMATS = ".jsonl, .csv, .tsv, .npz or a folder saved by datasets"
 
 DELIMITERS = ",;\t"
 """Of the cells of a CSV file: the first one that the header has. Excel writes semicolons where commas are decimal."""
+
+
+_BROKEN = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    SyntaxError,
+    EOFError,
+    OverflowError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What zipfile and numpy raise for archives that are damaged."""
 
 
 class Row(NamedTuple):
@@ -55,12 +73,12 @@ def _json_lines(path: Path) -> Iterator[Row]:
     for number, line in enumerate(io.StringIO(read_text(path), newline=None), start=1):
         if not line.strip():
             continue
+        if len(line) > limits.LINE:
+            raise CuveeError(f"{path}:{number}: a line of {len(line):,} characters.")
         try:
-            cells = json.loads(line)
+            cells = parse_json(line)
         except ValueError as error:
             raise CuveeError(f"{path}:{number}: not JSON: {error}.") from None
-        except RecursionError:
-            raise CuveeError(f"{path}:{number}: not JSON that can be read: too deep.") from None
         if not isinstance(cells, dict):
             raise CuveeError(f"{path}:{number}: a line is a JSON mapping of columns to values.")
         yield Row(f"{path}:{number}", path.parent, cells)
@@ -93,6 +111,7 @@ def _delimiter(text: str) -> str:
 
 def _cells(path: Path, text: str, delimiter: str, before: int = 0) -> Iterator[Row]:
     """before: lines of the file that stand before the text."""
+    csv.field_size_limit(limits.CELL)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         for cells in reader:
@@ -108,10 +127,15 @@ def _arrays(path: Path) -> Iterator[Row]:
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except ValueError as error:
+        with zipfile.ZipFile(path) as archive:
+            check_size(path, sum(each.file_size for each in archive.infolist()))
+        with np.load(path, allow_pickle=False) as arrays_of:
+            arrays = {name: arrays_of[name] for name in arrays_of.files}
+    except _BROKEN as error:
         raise CuveeError(f"{path}: not a numpy archive of plain arrays: {error}.") from None
+    single = [name for name, array in arrays.items() if not isinstance(array, np.ndarray) or not array.ndim]
+    if single:
+        raise CuveeError(f"{path}: {single[0]} is no array of one entry for each example.")
     counts = {name: len(array) for name, array in arrays.items()}
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{count} of {name}" for name, count in counts.items())
@@ -126,7 +150,10 @@ def _saved(path: Path) -> Iterator[Row]:
         import datasets
     except ImportError:
         raise CuveeError(f"{path}: a folder saved by datasets needs it: pip install 'cuvee[eval]'.") from None
-    held = datasets.load_from_disk(str(path))
+    try:
+        held = datasets.load_from_disk(str(path))
+    except Exception as error:  # the library's errors have no common base
+        raise CuveeError(f"{path}: not a folder that datasets can load: {error}") from None
     if not isinstance(held, datasets.Dataset):
         raise CuveeError(f"{path}: holds several splits; name the folder of one, as {path.name}/{next(iter(held))}.")
     for index, cells in enumerate(held):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 from pathlib import Path
 
+from cuvee import limits
 from cuvee.core import CuveeError
 
 MARKS = {
@@ -20,12 +21,19 @@ SHIFT = "\x1b$"
 """Begins other characters in ISO-2022, whose bytes are all those of ASCII."""
 
 
+def check_size(path: Path, size: int) -> None:
+    """Raises CuveeError for a file of data that is too large to be held."""
+    if size > limits.DATA:
+        raise CuveeError(f"{path}: {size:,} bytes are more than is read (CUVEE_MAX_DATA moves the limit).")
+
+
 def read_text(path: Path) -> str:
     """A file's text without its byte order mark, line ends as they are.
 
     Raises CuveeError with file, line and encoding for bytes in another encoding, and for a file that cannot be read.
     """
     try:
+        check_size(path, path.stat().st_size)
         data = path.read_bytes()
     except OSError as error:
         raise CuveeError(f"{path}: cannot be read: {error.strerror}.") from None

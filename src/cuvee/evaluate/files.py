@@ -19,6 +19,7 @@ from cuvee.evaluate.file_task import FileTask
 from cuvee.evaluate.zoo import folders
 from cuvee.recipe.faults import Fault, RecipeError, dotted
 from cuvee.recipe.marks import Document, parse
+from cuvee.store.place import find
 
 TASK = "task.yaml"
 
@@ -44,12 +45,10 @@ def load_tasks(reference: str | Path) -> list[FileTask]:
 
 
 def _files(reference: str) -> list[Path]:
-    path = Path(reference).expanduser()
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        return _inside(path)
-    if matches := sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor)))) if path.name else []:
+    path = find(reference)
+    if path is not None:
+        return [path] if path.is_file() else _inside(path)
+    if matches := _matches(reference):
         return [file for match in matches for file in _files(str(match))]
     try:
         return _inside(folders.find(reference))
@@ -57,16 +56,34 @@ def _files(reference: str) -> list[Path]:
         raise CuveeError(f"{reference}: no such task. {error}") from None
 
 
+def _matches(pattern: str) -> list[Path]:
+    """Paths that a pattern means; none for a text that is no pattern."""
+    try:
+        path = Path(pattern).expanduser()
+        return sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor)))) if path.name else []
+    except (OSError, RuntimeError, ValueError, NotImplementedError):  # no such home, `**x`, a zero byte
+        return []
+
+
 def _inside(folder: Path) -> list[Path]:
     """The task files of a folder: its own, a zoo's in the zoo's order, or those of the folders in it."""
     if (folder / TASK).is_file():
         return [folder / TASK]
     if (folder / folders.MANIFEST).is_file():
-        told = folders.read_manifest(folder)
-        return [folder / "tasks" / name / TASK for name in [*told["tasks"], *told["held_out"]]]
+        return [folder / "tasks" / name / TASK for name in _named(folder)]
     if found := sorted(folder.glob(f"*/{TASK}")):
         return found
     raise CuveeError(f"{folder}: has no {TASK}, and no folder in it has one.")
+
+
+def _named(zoo: Path) -> list[str]:
+    """The tasks of a zoo, in its order. Raises CuveeError where its manifest does not name them."""
+    (told, *_) = [*parse(read_text(zoo / folders.MANIFEST), str(zoo / folders.MANIFEST)), Document({})]
+    lists = [told.data.get(key) for key in ("tasks", "held_out")] if isinstance(told.data, Mapping) else [None]
+    names = [name for each in lists for name in (each if isinstance(each, list) else [None])]
+    if not all(isinstance(name, str) and Path(name).name == name for name in names):
+        raise CuveeError(f"{zoo / folders.MANIFEST}: tasks and held_out are lists of names of tasks.")
+    return [str(name) for name in names]
 
 
 def _read(file: Path) -> list[FileTask]:
@@ -77,7 +94,7 @@ def _task(document: Document, file: Path) -> FileTask:
     """Raises RecipeError with each fault and its line."""
     told = document.data if isinstance(document.data, Mapping) else {}
     faults = list(document.faults)
-    kind = kinds().get(told.get("kind", ""))
+    kind = kinds().get(str(told.get("kind", "")))
     if kind is None:
         meant = did_you_mean(str(told.get("kind")), kinds())
         faults.append(Fault(("kind",), f"kind is one of {', '.join(kinds())}.{meant}"))

@@ -14,19 +14,19 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict
 
 from cuvee.core import CuveeError
 from cuvee.evaluate.task import Item, Prediction, Task
 from cuvee.store.cache import cache_folder
+from cuvee.store.json_text import parse_json
 
 SHOWN = 120
 """Characters of an item that its line repeats, for people."""
-
-_FIELDS = {field.name for field in fields(Prediction)}
-
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -62,8 +62,7 @@ class Store:
 
     def read(self, task: Task, model: str) -> dict[str, Prediction]:
         """All predictions of a model, by the id of the item."""
-        lines = _lines(self._file(task, model))
-        return {line["item"]: Prediction(**{k: v for k, v in line.items() if k in _FIELDS}) for line in lines}
+        return {line.item: line.prediction() for line in _lines(self._file(task, model), _Line)}
 
     def add(self, task: Task, model: str, found: Iterable[tuple[Item, Prediction]]) -> None:
         """Keep predictions of a model. Raises CuveeError where they cannot be written."""
@@ -75,8 +74,7 @@ class Store:
 
     def cost(self, model: str) -> Cost:
         """Of all runs that kept predictions of a model together, loading and merging included."""
-        costs = ({k: v for k, v in line.items() if k != "model"} for line in _lines(self._costs(model)))
-        return sum((Cost(**each) for each in costs), Cost())
+        return sum((Cost(**line.model_dump()) for line in _lines(self._costs(model), _CostLine)), Cost())
 
     def add_cost(self, label: str, model: str, cost: Cost) -> None:
         with _written(self._costs(model)) as file:
@@ -95,16 +93,52 @@ def _line(item: Item, prediction: Prediction) -> dict[str, Any]:
     return {"item": item.id, "shown": item.shown[:SHOWN], **answer, **told}
 
 
-def _lines(file: Path) -> list[dict[str, Any]]:
-    """Whole lines only: a process may have died while it wrote the last."""
-    if not file.exists():
-        return []
+class _Line(BaseModel):
+    """What is read of the line of an item: its prediction."""
+
+    model_config = ConfigDict(strict=True)
+
+    item: str
+    value: float
+    weight: float = 1.0
+    output: str | None = None
+    confidence: float | None = None
+    nll: float | None = None
+    brier: float | None = None
+    cpu_seconds: float | None = None
+
+    def prediction(self) -> Prediction:
+        return Prediction(**{name: each for name, each in self if name != "item"})
+
+
+class _CostLine(BaseModel):
+    """What is read of the line of a run."""
+
+    model_config = ConfigDict(strict=True)
+
+    items: int
+    seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+    model_bytes: int
+
+
+L = TypeVar("L", _Line, _CostLine)
+
+
+def _lines(file: Path, kind: type[L]) -> list[L]:
+    """Whole lines only: a process may have died while it wrote the last, or a disk lost some; those are done again.
+
+    Raises CuveeError where the file cannot be read.
+    """
+    try:
+        lines = file.read_bytes().split(b"\n") if file.exists() else []
+    except OSError as error:
+        raise CuveeError(f"{file}: predictions cannot be read: {error.strerror}.") from None
     found = []
-    for line in file.read_text(encoding="utf-8").split("\n"):
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
+    for line in lines:
+        with suppress(ValueError):
+            found.append(kind.model_validate(parse_json(line)))
     return found
 
 

@@ -47,7 +47,7 @@ def above(values: Tensor, limit: Tensor) -> Tensor:
     """The values whose magnitude is above a 0-d limit, zero elsewhere."""
     if traced() or values.device.type != "cpu":
         return values.masked_fill(values.abs() <= limit.to(values.dtype), 0)
-    return hardshrink(values, limit.item())
+    return hardshrink(values, min(limit.item(), torch.finfo(values.dtype).max))
 
 
 def or_one(values: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -61,9 +62,11 @@ class FromSide:
     """Asks for a whole tensor of the same name, from a checkpoint that the recipe names under `side`, or None.
 
     Written `Annotated[Tensor | None, FromSide("activation")]`.
+    fits: whether a tensor of one shape goes with the merge's, of the other; it is seen when the merge is planned.
     """
 
     name: str
+    fits: Callable[[tuple[int, ...], tuple[int, ...]], bool] = operator.eq
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +95,7 @@ class Method:
     tensors: tuple[str, ...]
     sides: Mapping[str, Side]
     numbers: Mapping[str, Callable[..., Any]]
-    given: Mapping[str, str]  # argument -> name under `side` in the recipe
+    given: Mapping[str, FromSide]  # by argument
     polish: bool  # a step on a finished merge
     temporaries: int  # tiles that it holds for each input beside the input itself, at most
     rank: RankRule | None  # of a method that merges adapters, module by module; None: it merges tensors
@@ -170,7 +173,7 @@ class Signature(NamedTuple):
     stats: dict[str, Statistic]
     params: dict[str, Parameter]
     inputs: set[str]
-    given: dict[str, str]
+    given: dict[str, FromSide]
 
 
 def read_signature(function: Callable[..., Tensor]) -> Signature:
@@ -179,7 +182,7 @@ def read_signature(function: Callable[..., Tensor]) -> Signature:
     stats: dict[str, Statistic] = {}
     params: dict[str, Parameter] = {}
     inputs: set[str] = set()
-    given: dict[str, str] = {}
+    given: dict[str, FromSide] = {}
     for argument in inspect.signature(function).parameters.values():
         hint = hints.get(argument.name)
         found = [part for part in getattr(hint, "__metadata__", ()) if isinstance(part, Statistic)]
@@ -189,7 +192,7 @@ def read_signature(function: Callable[..., Tensor]) -> Signature:
         elif found:
             stats[argument.name] = found[0]
         elif sides := [part for part in getattr(hint, "__metadata__", ()) if isinstance(part, FromSide)]:
-            given[argument.name] = sides[0].name
+            given[argument.name] = sides[0]
         elif argument.name in INPUTS | OF_ADAPTERS:
             inputs.add(argument.name)
         else:

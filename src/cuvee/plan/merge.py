@@ -153,8 +153,14 @@ class Merge:
         """What the recipe's side checkpoints hold for a tensor, by the method's arguments."""
         found = {}
         for argument, side in method.given.items():
-            held = self._sides[side]
+            held = self._sides[side.name]
             if name in held.names():
+                shape, wanted = held.spec(name).shape, self.first(name).spec(name).shape
+                if not side.fits(shape, wanted):
+                    raise CuveeError(
+                        f"side {side.name}: {held.label}: {name} has shape {list(shape)}, which does not fit the merge's "
+                        f"{list(wanted)}."
+                    )
                 found[argument] = Leaf(held.index, name)
         return found
 

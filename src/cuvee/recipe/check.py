@@ -150,7 +150,7 @@ class _Examiner:
 
     def _sides(self, asked: list[Method], given: Mapping[str, Any], path: Path) -> None:
         """Side checkpoints that are missing, or that nothing reads."""
-        wanted = {name: method.name for method in asked for name in method.given.values()}
+        wanted = {name: method.name for method in asked for name in (each.name for each in method.given.values())}
         for name, who in wanted.items():
             if name not in given:
                 message = f"{who} needs statistics of data: side: {{{name}: FOLDER}}."

@@ -63,7 +63,7 @@ def polished(models: Sequence[str], base: str, step: str) -> str:
     lines = [f"# {chosen.summary} ({chosen.paper})", f"# {chosen.formula}"]
     lines += ["merge_method: task_arithmetic", f"base_model: {_inline(base)}"]
     lines += [f"models: {_inline(list(models))}"]
-    lines += [f"side: {{{name}: STATISTICS}}" for name in chosen.given.values()]
+    lines += [f"side: {{{each.name}: STATISTICS}}" for each in chosen.given.values()]
     lines.append("polish:")
     lines += [
         f"  - {step}:" if chosen.params else f"  - {step}",
