@@ -59,6 +59,13 @@ class Settings(BaseModel):
     use_dora: bool = False
     fan_in_fan_out: bool = False
     init_lora_weights: bool | str | None = None
+    target_modules: list[str] | str | None = None
+    exclude_modules: list[str] | str | None = None
+    layers_to_transform: list[int] | int | None = None
+    layers_pattern: list[str] | str | None = None
+    modules_to_save: list[str] | None = None
+    bias: str | None = None
+    base_model_name_or_path: str | None = None
 
     def scale(self, module: str, rank: int) -> float:
         """What B @ A is multiplied by. Raises CuveeError when the tensors have another rank than promised."""
