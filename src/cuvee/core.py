@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from cuvee.text import shown
 
 BLOCK = 1 << 16
 """Entries that a floating fold adds in one go; part of the result's definition, never tuned."""
@@ -39,10 +40,6 @@ Buffer = bytearray | memoryview
 
 Lane = Callable[[int, int, memoryview], None]
 """lane(start, stop, memory) fills memory with a tensor's flat entries [start, stop) as they are stored."""
-
-
-UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Characters that steer a terminal, break a line, turn the direction of text, or are half of one."""
 
 
 class CuveeError(Exception):
@@ -196,11 +193,6 @@ def row_length(shape: tuple[int, ...]) -> int:
     while columns < KERNEL and axis > 0:
         columns, axis = columns * shape[axis], axis - 1
     return columns
-
-
-def shown(text: object) -> str:
-    """A text of others as it may be printed: what would not be seen stands as an escape, such as `\\x1b`."""
-    return UNSEEN.sub(lambda match: match[0].encode("unicode_escape").decode(), str(text))
 
 
 def dtype_name(dtype: torch.dtype) -> str:

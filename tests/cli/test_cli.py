@@ -89,7 +89,7 @@ def test_merge_from_options_is_the_recipe_that_it_prints(cuvee: Run, here: Path)
         "merge_method": "ties",
         "base_model": "base",
         "models": [
-            {"model": "ft0", "parameters": {"weight": "1e-1"}},
+            {"model": "ft0", "parameters": {"weight": 0.1}},
             {"model": "ft1", "parameters": {"weight": 0.25}},
         ],
         "parameters": {"density": [0.2, 0.8], "normalize": False},

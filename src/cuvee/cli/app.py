@@ -11,7 +11,8 @@ import typer
 
 from cuvee import __version__
 from cuvee.cli import add, evaluate, explore, league, lora, merge, methods, packs, plan, recipes, results, zoo
-from cuvee.cli.console import settings, stderr
+from cuvee.cli.console import settings
+from cuvee.cli.failures import failed
 from cuvee.engine.processor import numpy_settings
 
 app = typer.Typer(
@@ -43,7 +44,7 @@ def options(
     *,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print results and errors only.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say what is done to which tensors.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors, as CUVEE_DEBUG=1 does.")] = False,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
 ) -> None:
     del version
@@ -53,19 +54,17 @@ def options(
 
 
 def main() -> None:
-    """Run the command line. Errors that a person can act on are printed, with exit code 2."""
+    """Run the command line.
+
+    Exit codes: 2 for errors that a person can act on, 70 for faults of cuvee itself, 130 where it was interrupted.
+    """
     os.environ.update(numpy_settings())
     gc.set_threshold(OBJECTS)
     try:
-        app()
-    except Exception as error:
-        if settings.debug or "cuvee.core" not in sys.modules:
-            raise
-        from cuvee.core import CuveeError
-
-        if not isinstance(error, CuveeError):
-            raise
-        stderr().print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
+        code = app(standalone_mode=False)
     except KeyboardInterrupt:
-        sys.exit(130)
+        code = 130
+    except Exception as error:
+        settings.debug |= os.environ.get("CUVEE_DEBUG", "") not in ("", "0")
+        code = failed(error)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ import typer
 from cuvee.report.units import brief as brief
 from cuvee.report.units import duration as duration
 from cuvee.report.units import size as size
+from cuvee.text import shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,26 +44,44 @@ settings = Settings()
 def stderr() -> Console:
     from rich.console import Console
 
-    return Console(stderr=True)
+    return Console(stderr=True, markup=False, emoji=False)
 
 
 @cache
 def stdout() -> Console:
     from rich.console import Console
 
-    console = Console()
-    return console if console.is_terminal else Console(width=PIPED)
+    console = Console(markup=False, emoji=False)
+    return console if console.is_terminal else Console(width=PIPED, markup=False, emoji=False)
 
 
 def put(line: str) -> None:
     """A line of a result."""
-    stdout().print(line, markup=False, highlight=False, soft_wrap=True)
+    stdout().print(shown(line), highlight=False, soft_wrap=True)
+
+
+def put_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: int = 0) -> None:
+    """Rows of a result under headings, or without any; the last `right` columns stand at the right."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, show_header=bool(headings))
+    for place, heading in enumerate(headings):
+        table.add_column(Text(shown(heading)), justify="right" if place >= len(headings) - right else "left")
+    for row in rows:
+        table.add_row(*(Text(shown(cell)) for cell in row))
+    stdout().print(table, highlight=False)
+
+
+def put_pairs(pairs: Mapping[str, str]) -> None:
+    """Facts of a result, a line each."""
+    put_table((), pairs.items())
 
 
 def say(line: str) -> None:
     """A line for a person, unless --quiet."""
     if not settings.quiet:
-        stderr().print(line, markup=False, highlight=False, soft_wrap=True)
+        stderr().print(shown(line), highlight=False, soft_wrap=True)
 
 
 def detail(line: str) -> None:
@@ -73,11 +92,16 @@ def detail(line: str) -> None:
 
 def warn(line: str) -> None:
     if not settings.quiet:
-        stderr().print(f"note: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        stderr().print(f"note: {shown(line)}", style="yellow", highlight=False, soft_wrap=True)
+
+
+def fail(text: str) -> None:
+    """What kept a command from its end; names in it are escaped already, since it has lines of its own."""
+    stderr().print(text, style="red", highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2))
+    typer.echo(json.dumps(value, indent=2).replace("\x7f", "\\u007f"))
 
 
 def spread(numbers: Iterable[int]) -> str:
@@ -120,13 +144,13 @@ def _progress(
         from rich import progress
 
         parts = (
-            progress.TextColumn("{task.description}"),
+            progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(),
             *columns,
             progress.TimeRemainingColumn(),
         )
         with progress.Progress(*parts, console=stderr(), transient=True) as bar:
-            task = bar.add_task(label, total=None)
+            task = bar.add_task(shown(label), total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
     else:
         yield _lines(label, told)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from cuvee.cli.console import brief, item_progress, print_json, put, say, size, stdout
+from cuvee.cli.console import brief, item_progress, print_json, put, put_table, say, size
 
 Tasks = Annotated[
     list[str] | None,
@@ -125,35 +125,30 @@ def _expert(text: str) -> tuple[str, str]:
 
 
 def _print_scores(scores: Any, summaries: Any) -> None:
-    from rich.table import Table
-
     one_unit = any(each.mean for each in summaries.values())
     headings = [f"{task.name} ({task.unit})" for task in scores.tasks]
-    table = Table("model", *headings, *(["mean"] if one_unit and len(headings) > 1 else []), box=None, pad_edge=False)
-    for name in ("CPU per item", "memory", "size"):
-        table.add_column(name, justify="right")
+    mean = ["mean"] if one_unit and len(headings) > 1 else []
+    rows = []
     for model in scores.models:
         cells = [_interval(scores.score(model, task.name), task.unit) for task in scores.tasks]
-        if one_unit and len(headings) > 1:
+        if mean:
             cells.append(_interval(summaries[model].mean, scores.tasks[0].unit))
         cost = scores.costs[model]
-        table.add_row(model, *cells, brief(cost.cpu_seconds_per_item), size(cost.peak_bytes), size(cost.model_bytes))
-    stdout().print(table, highlight=False)
+        rows.append((model, *cells, brief(cost.cpu_seconds_per_item), size(cost.peak_bytes), size(cost.model_bytes)))
+    put_table(("model", *headings, *mean, "CPU per item", "memory", "size"), rows, right=3)
 
 
 def _print_summaries(summaries: Any) -> None:
-    from rich.table import Table
-
     names = ("normalised", "gap_closed", "worst", "generalisation", "negative_flips", "positive_flips")
     known = [name for name in names if any(getattr(each, name) for each in summaries.values())]
-    table = Table("model", *(name.replace("_", " ") for name in known), box=None, pad_edge=False)
+    rows = []
     for model, summary in summaries.items():
         cells = [_interval(getattr(summary, name)) for name in known]
         if "worst" in known:
             cells[known.index("worst")] += f" {summary.worst_task}"
-        table.add_row(model, *cells)
+        rows.append((model, *cells))
     put("")
-    stdout().print(table, highlight=False)
+    put_table(("model", *(name.replace("_", " ") for name in known)), rows)
 
 
 def _interval(found: Any, unit: str = "accuracy") -> str:
@@ -183,14 +178,12 @@ def _harness(
     if as_json:
         print_json({model: [row._asdict() for row in rows] for model, rows in found.items()})
         return
-    from rich.table import Table
-
-    table = Table("model", "task", "metric", "value", "standard error", box=None, pad_edge=False)
+    rows = []
     for model, results in found.items():
         for row in results:
             error = "-" if row.stderr is None else f"{row.stderr:.4f}"
-            table.add_row(model, row.task, row.metric, f"{row.value:.4f}", error)
-    stdout().print(table, highlight=False)
+            rows.append((model, row.task, row.metric, f"{row.value:.4f}", error))
+    put_table(("model", "task", "metric", "value", "standard error"), rows)
 
 
 def compare(
@@ -233,14 +226,12 @@ def compare(
 
 
 def _print_comparisons(comparisons: Any) -> None:
-    from rich.table import Table
-
-    table = Table("task", "A", "B", "B - A", "p", "negative flips", "positive flips", box=None, pad_edge=False)
+    rows = []
     for each in comparisons:
         intervals = (_interval(found, each.unit) for found in (each.before, each.after, each.difference))
         flips = (_interval(each.negative_flips), _interval(each.positive_flips))
-        table.add_row(each.task, *intervals, f"{each.p_value:.2g}", *flips)
-    stdout().print(table, highlight=False)
+        rows.append((each.task, *intervals, f"{each.p_value:.2g}", *flips))
+    put_table(("task", "A", "B", "B - A", "p", "negative flips", "positive flips"), rows)
     for each in comparisons:
         for title, found in (("worse", each.losses), ("better", each.gains)):
             for example in found:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cuvee.cli.console import print_json, put, say, size, stdout
+from cuvee.cli.console import print_json, put, put_pairs, put_table, say, size
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
@@ -40,14 +40,12 @@ def inspect(
         "layers": str(facts["layers"]),
         "head": "tied to the embedding" if facts["tied"] else facts["head"] or "none",
     }
-    _print_pairs(lines)
+    put_pairs(lines)
     if tensors:
-        from rich.table import Table
-
-        table = Table("tensor", "dtype", "shape", "size", "role", box=None, pad_edge=False)
-        for row in facts["tensors"]:
-            table.add_row(row["name"], row["dtype"], str(row["shape"]), size(row["bytes"]), row["role"])
-        stdout().print(table)
+        rows = [
+            (row["name"], row["dtype"], str(row["shape"]), size(row["bytes"]), row["role"]) for row in facts["tensors"]
+        ]
+        put_table(("tensor", "dtype", "shape", "size", "role"), rows)
 
 
 def _facts(checkpoint: Any) -> dict[str, Any]:
@@ -136,20 +134,12 @@ def _row(row: Any) -> dict[str, Any]:
 
 
 def _print_rows(rows: list[Any]) -> None:
-    from rich.table import Table
-
     largest = max((row.relative for row in rows), default=0.0)
-    table = Table("where", "|B - A|", "relative to |A|", "", "cosine", box=None, pad_edge=False)
-    for row in rows:
-        bar = "█" * round(20 * row.relative / largest) if 0 < largest < float("inf") else ""
-        table.add_row(row.label, f"{row.change:.4g}", f"{row.relative:.4g}", bar, f"{row.cosine:.6f}")
-    stdout().print(table)
-
-
-def _print_pairs(pairs: dict[str, str]) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for name, value in pairs.items():
-        table.add_row(name, value)
-    stdout().print(table, highlight=False)
+    bars = ["█" * round(20 * row.relative / largest) if 0 < largest < float("inf") else "" for row in rows]
+    put_table(
+        ("where", "|B - A|", "relative to |A|", "", "cosine"),
+        [
+            (row.label, f"{row.change:.4g}", f"{row.relative:.4g}", bar, f"{row.cosine:.6f}")
+            for row, bar in zip(rows, bars, strict=True)
+        ],
+    )

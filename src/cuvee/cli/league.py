@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cuvee.cli.console import print_json, put, say, settings, stderr, stdout, warn
+from cuvee.cli.console import print_json, put, put_table, say, settings, stderr, warn
 from cuvee.cli.evaluate import AsJson, Processes, StoreFolder
 
 
@@ -73,16 +73,12 @@ def _seeds(text: str) -> list[int]:
 
 
 def _print(told: dict[str, Any]) -> None:
-    from rich.table import Table
-
     from cuvee.evaluate.league.table import HEADINGS, cells, chosen
 
     unit = told["tasks"][0]["unit"]
-    table = Table("method", "settings", *HEADINGS, "merge", box=None, pad_edge=False)
-    for row in told["rows"]:
-        table.add_row(
-            row["method"], chosen(row["parameters"]), *cells(row, unit), f"{row['cost']['cpu_seconds']:.1f} s"
-        )
-    for name in ("experts", "base"):
-        table.add_row(name, "", *cells(told[name], unit), "")
-    stdout().print(table, highlight=False)
+    rows = [
+        (row["method"], chosen(row["parameters"]), *cells(row, unit), f"{row['cost']['cpu_seconds']:.1f} s")
+        for row in told["rows"]
+    ]
+    rows += [(name, "", *cells(told[name], unit), "") for name in ("experts", "base")]
+    put_table(("method", "settings", *HEADINGS, "merge"), rows)

@@ -8,7 +8,19 @@ from typing import Annotated, Any, Literal
 import typer
 
 from cuvee.cli import merge as merging
-from cuvee.cli.console import byte_progress, duration, print_json, put, say, size, spread, stdout, told, warn
+from cuvee.cli.console import (
+    byte_progress,
+    duration,
+    print_json,
+    put,
+    put_pairs,
+    put_table,
+    say,
+    size,
+    spread,
+    told,
+    warn,
+)
 from cuvee.cli.shared import Dtype, Memory, Parameters, Seed, ShardSize, Workers
 
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")]
@@ -206,9 +218,6 @@ def show_plan(planned: Any, *, tensors: bool, as_json: bool) -> None:
 
 
 def _print_plan(facts: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, show_header=False, pad_edge=False)
     rows = {
         "method": f"{facts['method']} over {', '.join(facts['models'])}",
         "output": f"an adapter of {facts['modules']} modules, {', '.join(facts['dtypes'])}",
@@ -217,20 +226,16 @@ def _print_plan(facts: dict[str, Any]) -> None:
         "read": size(facts["bytes_read"]),
         "written": size(facts["bytes_written"]),
     }
-    for name, value in rows.items():
-        table.add_row(name, value)
-    stdout().print(table)
+    put_pairs(rows)
 
 
 def _print_modules(planned: Any) -> None:
-    from rich.table import Table
-
-    table = Table("module", "shape", "ranks", "merged", "numbers", box=None, pad_edge=False)
+    rows = []
     for module in planned.modules:
         ranks = " ".join(str(parts.outline.rank) if parts else "-" for parts in module.parts)
         numbers = " ".join(f"{name.rstrip('_')}={_short(value)}" for name, value in module.params.items())
-        table.add_row(module.name, str(list(module.shape)), ranks, str(module.target.rank), numbers)
-    stdout().print(table)
+        rows.append((module.name, str(list(module.shape)), ranks, str(module.target.rank), numbers))
+    put_table(("module", "shape", "ranks", "merged", "numbers"), rows)
 
 
 def _short(value: Any) -> str:

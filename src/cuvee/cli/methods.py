@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cuvee.cli.console import print_json, put, stdout
+from cuvee.cli.console import print_json, put, put_table
 
 
 def register(app: typer.Typer) -> None:
@@ -76,20 +76,16 @@ def _example(method: Any) -> tuple[list[str], Any, str]:
 
 
 def _print_list(found: list[Any]) -> None:
-    from rich.table import Table
-
     from cuvee import methods as registry
 
-    table = Table("method", "family", "what it does", "base", "paper", box=None, pad_edge=False)
+    rows = []
     for method in sorted(found, key=lambda each: registry.family(each.name)):
         base = "polish" if method.polish else "" if method.base == "ordinary" or method.rank else method.base
-        table.add_row(method.name, registry.family(method.name), method.summary, base, method.paper)
-    stdout().print(table, highlight=False)
+        rows.append((method.name, registry.family(method.name), method.summary, base, method.paper))
+    put_table(("method", "family", "what it does", "base", "paper"), rows)
 
 
 def _print_one(method: Any) -> None:
-    from rich.table import Table
-
     facts = _facts(method)
     most = "or more" if method.most is None else "" if method.most == method.least else f"to {method.most}"
     kind = facts["merges"]
@@ -102,13 +98,14 @@ def _print_one(method: Any) -> None:
         f"1 {kind[:-1]}" if most == "" and method.least == 1 else f"{method.least} {most} {kind}".replace("  ", " ")
     )
     put("needs: a finished merge with a base" if method.polish else f"needs: {models}, {base}")
-    put(f"paper: {method.paper}\n")
-    if method.remarks:
-        put(f"{method.remarks}\n")
-    table = Table("parameter", "default", "for", "values", "meaning", box=None, pad_edge=False)
+    texts = [f"paper: {method.paper}", "", *([*method.remarks.split("\n"), ""] if method.remarks else ())]
+    for line in texts:
+        put(line)
+    rows = []
     for p in facts["parameters"]:
         values = ", ".join(map(str, p["choices"])) if p["choices"] else p["bounds"] or p["values"]
         default = "required" if p["required"] else str(p["default"])
-        table.add_row(p["name"], default, "each model" if p["per_model"] else "the merge", values, p["help"])
-    stdout().print(table, highlight=False)
-    put(f"\n{facts['recipe']}")
+        rows.append((p["name"], default, "each model" if p["per_model"] else "the merge", values, p["help"]))
+    put_table(("parameter", "default", "for", "values", "meaning"), rows)
+    for line in ("", *facts["recipe"].split("\n")):
+        put(line)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cuvee.cli.console import byte_progress, print_json, say, size, stdout
+from cuvee.cli.console import byte_progress, print_json, put_table, say, size
 from cuvee.cli.shared import Dtype, _parameters
 
 KINDS = """\b
@@ -110,13 +110,11 @@ def _facts(each: Any) -> dict[str, Any]:
 
 
 def _print(found: list[Any]) -> None:
-    from rich.table import Table
-
-    table = Table("task", "stored", "of it shared", "bits/parameter", "in theory", "smaller", box=None, pad_edge=False)
+    rows = []
     for each in found:
         row = (f"{each.bits:.4g}", f"{each.theory:.4g}", f"{each.ratio:.3g} times")
-        table.add_row(each.task, size(each.stored), size(each.shared), *row)
-    stdout().print(table, highlight=False)
+        rows.append((each.task, size(each.stored), size(each.shared), *row))
+    put_table(("task", "stored", "of it shared", "bits/parameter", "in theory", "smaller"), rows)
 
 
 def unpack(

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cuvee.cli.console import duration, print_json, put, size, stdout, warn
+from cuvee.cli.console import duration, print_json, put, put_pairs, put_table, size, warn
 from cuvee.cli.lora import show_plan
 from cuvee.cli.shared import (
     Allow,
@@ -140,9 +140,6 @@ def _dtypes(planned: Any) -> dict[str, int]:
 
 
 def _print(planned: Any, expected: Any, facts: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, show_header=False, pad_edge=False)
     dtypes = ", ".join(f"{name} ({count} tensors)" for name, count in facts["dtypes"].items())
     rows = {
         "method": f"{facts['method']} over {', '.join(facts['models'])}",
@@ -156,9 +153,7 @@ def _print(planned: Any, expected: Any, facts: dict[str, Any]) -> None:
         "time": f"about {duration(expected.seconds)}",
         "slowest": ", ".join(f"{name} ({duration(seconds)})" for name, seconds in expected.slowest[:3]),
     }
-    for name, value in rows.items():
-        table.add_row(name, value)
-    stdout().print(table)
+    put_pairs(rows)
 
 
 def _rows(planned: Any) -> list[dict[str, Any]]:
@@ -183,13 +178,11 @@ def _rows(planned: Any) -> list[dict[str, Any]]:
 
 
 def _print_tensors(planned: Any) -> None:
-    from rich.table import Table
-
-    table = Table("tensor", "written as", "rule", "numbers", box=None, pad_edge=False)
+    rows = []
     for row in _rows(planned):
         numbers = " ".join(f"{name.rstrip('_')}={_short(value)}" for name, value in row["parameters"].items())
-        table.add_row(row["name"], row["spec"], row["rule"], numbers)
-    stdout().print(table)
+        rows.append((row["name"], row["spec"], row["rule"], numbers))
+    put_table(("tensor", "written as", "rule", "numbers"), rows)
     for name, why in planned.left_out.items():
         put(f"{name}: {why}")
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cuvee.cli.console import duration, print_json, put, say, settings, stderr, stdout
+from cuvee.cli.console import duration, print_json, put, put_table, say, settings, stderr
 
 Name = Annotated[str, typer.Argument(help="text, vision or lm.", show_default=False)]
 
@@ -82,8 +82,6 @@ def fetch(
 
 def show(*, as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False) -> None:
     """List the zoos that are built, those built last first."""
-    from rich.table import Table
-
     from cuvee.evaluate.zoo.folders import built, read_manifest
 
     found: dict[str, dict[str, Any]] = {str(folder): read_manifest(folder) for folder in built()}
@@ -93,8 +91,8 @@ def show(*, as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.
     if not found:
         say("None is built yet: cuvee zoo build text")
         return
-    table = Table("zoo", "seeds", "tasks", "held out", "folder", box=None, pad_edge=False)
+    rows = []
     for folder, facts in found.items():
         seeds = ", ".join(map(str, facts["seeds"]))
-        table.add_row(facts["name"], seeds, ", ".join(facts["tasks"]), ", ".join(facts["held_out"]), folder)
-    stdout().print(table)
+        rows.append((facts["name"], seeds, ", ".join(facts["tasks"]), ", ".join(facts["held_out"]), folder))
+    put_table(("zoo", "seeds", "tasks", "held out", "folder"), rows)

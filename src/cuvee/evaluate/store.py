@@ -28,6 +28,7 @@ from cuvee.store.json_text import parse_json
 SHOWN = 120
 """Characters of an item that its line repeats, for people."""
 
+
 @dataclass(frozen=True, slots=True)
 class Cost:
     """What work took: that of some items, or of runs with all that they load."""

@@ -158,8 +158,8 @@ class Merge:
                 shape, wanted = held.spec(name).shape, self.first(name).spec(name).shape
                 if not side.fits(shape, wanted):
                     raise CuveeError(
-                        f"side {side.name}: {held.label}: {name} has shape {list(shape)}, which does not fit the merge's "
-                        f"{list(wanted)}."
+                        f"side {side.name}: {held.label}: {name} has shape {list(shape)}, "
+                        f"which does not fit the merge's {list(wanted)}."
                     )
                 found[argument] = Leaf(held.index, name)
         return found

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from cuvee import limits
-from cuvee.core import CuveeError, shown
+from cuvee.core import CuveeError
+from cuvee.text import shown
 
 Path: TypeAlias = "tuple[str | int, ...]"
 """Keys and indices from a recipe's root to one of its parts."""

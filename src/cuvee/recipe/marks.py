@@ -11,13 +11,14 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from cuvee import limits
-from cuvee.core import SHORT, UNSEEN, shown
+from cuvee.core import SHORT
 from cuvee.recipe.faults import Fault, Mark, Path, RecipeError
+from cuvee.text import HALVES, UNSEEN, shown
 
 _MERGE = "tag:yaml.org,2002:merge"
 _EXPONENT = re.compile(r"^[-+]?(?:[0-9][0-9]*)(?:\.[0-9]*)?[eE][-+]?[0-9]+$")
 
-HALF = re.compile("[\ud800-\udfff]")
+_HALF = re.compile(f"[{HALVES}]")
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
@@ -50,7 +51,7 @@ class Loader(yaml.SafeLoader):
         except (ValueError, LookupError, AttributeError, TypeError, OverflowError):
             problem = f"{str(node.value)[:SHORT]!r} is no {kind}"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from None
-        if isinstance(value, str) and HALF.search(value):
+        if isinstance(value, str) and _HALF.search(value):
             raise yaml.MarkedYAMLError(problem="half a character", problem_mark=node.start_mark)
         if not isinstance(value, (str, int, float, type(None))):
             raise yaml.MarkedYAMLError(problem=f"a {kind} is no value here", problem_mark=node.start_mark)
