@@ -28,7 +28,7 @@ def chosen(draw: st.DrawFn) -> tuple[np.ndarray, int, np.ndarray]:
 def test_positions_and_flags_come_back(case: tuple[np.ndarray, int, np.ndarray], flagged: bool) -> None:
     positions, size, flags = case
     code, low = rice.encode(positions, size, flags if flagged else None)
-    again, told = rice.decode(code, len(positions), low, flagged=flagged)
+    again, told = rice.decode(code, len(positions), low, size, flagged=flagged)
     assert again.tolist() == positions.tolist()
     assert told.tolist() == (flags.tolist() if flagged else [])
     assert code.dtype == np.uint8
@@ -70,7 +70,7 @@ def test_entropy_of_a_half_and_ratios_to_sixteen_bits() -> None:
 def test_a_code_that_was_cut_is_refused() -> None:
     code, low = rice.encode(np.arange(0, 1000, 7), 1000)
     with pytest.raises(CuveeError, match="damaged"):
-        rice.decode(code[:-16], 143, low, flagged=False)
+        rice.decode(code[:-16], 143, low, 1000, flagged=False)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=100), st.data())

@@ -20,7 +20,7 @@ FAULT = 70
 
 OF_THE_MACHINE = {
     getattr(errno, name)
-    for name in "ENOSPC EDQUOT EIO EROFS EFBIG EMFILE ENFILE ENOMEM ESTALE EACCES EPERM".split()
+    for name in ["ENOSPC", "EDQUOT", "EIO", "EROFS", "EFBIG", "EMFILE", "ENFILE", "ENOMEM", "ESTALE", "EACCES", "EPERM"]
     if hasattr(errno, name)
 }
 """Of errors that no program can rule out: a full disk, a broken one, rights, too many open files."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -11,6 +12,7 @@ from cuvee.plan.plan import Plan
 from cuvee.plan.provenance import methods_of
 from cuvee.recipe.published import published, short_reference
 from cuvee.store.hub import is_hub_id
+from cuvee.text import shown
 
 _CARD = """---
 {{ front }}---
@@ -24,13 +26,16 @@ A merge made with [cuvee](https://pypi.org/project/cuvee/) {{ version }}.
 ## Models
 
 {% for label in labels -%}
-* {{ label }}
+* {{ label | plain }}
 {% endfor %}
 ## Recipe
 
-```yaml
-{{ recipe }}```
+{{ fence }}yaml
+{{ recipe }}{{ fence }}
 """
+
+_MARKS = re.compile(r"[\\`*\[\]<>&|!~$]|(?<![^\W_])_|_(?![^\W_])|://|(?<=\w)@")
+"""What Markdown and HTML take for more than text; an underline within a word, as names have, is none."""
 
 
 def model_card(plan: Plan) -> str:
@@ -42,12 +47,26 @@ def model_card(plan: Plan) -> str:
     front: dict[str, Any] = {"library_name": "transformers", "tags": ["merge", "cuvee"]}
     if ids:
         front["base_model"] = list(dict.fromkeys(each.partition("@")[0] for each in ids))
-    text = Environment(autoescape=False).from_string(_CARD)
-    return text.render(
+    recipe = published(plan.recipe)
+    environment = Environment(autoescape=False)
+    environment.filters["plain"] = plain
+    return environment.from_string(_CARD).render(
         front=yaml.safe_dump(front, sort_keys=False, allow_unicode=True),
         title=f"Merge of {len(labels)} models by {plan.recipe.merge_method}",
         version=__version__,
         methods=list(methods_of(plan.outputs).values()),
         labels=labels,
-        recipe=published(plan.recipe),
+        recipe=recipe,
+        fence=_fence(recipe),
     )
+
+
+def plain(text: str) -> str:
+    """A text of others in Markdown, where it stands for itself: no mark-up, no HTML, no line of its own."""
+    return _MARKS.sub(r"\\\g<0>", shown(text))
+
+
+def _fence(text: str) -> str:
+    """What encloses a text as code: longer than any such row in it."""
+    longest = max((len(row) for row in re.findall("`+", text)), default=0)
+    return "`" * max(3, longest + 1)

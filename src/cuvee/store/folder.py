@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from cuvee import limits
@@ -14,8 +15,10 @@ from cuvee.core import Buffer, Checkpoint, CuveeError, Lane, Stamp, TensorSpec
 from cuvee.store import entries, formats
 from cuvee.store.files import SafetensorsFile
 from cuvee.store.json_text import parse_json
+from cuvee.store.place import is_file_name
 from cuvee.store.unpickle import contents
 
+M = TypeVar("M", bound=BaseModel)
 SINGLE = ("model.safetensors", "diffusion_pytorch_model.safetensors")
 PICKLED = "pytorch_model.bin"
 
@@ -62,7 +65,7 @@ class Folder(Checkpoint):
 
     @cached_property
     def _config(self) -> dict[str, Any]:
-        return read_json(self.folder / "config.json") if self.folder and (self.folder / "config.json").exists() else {}
+        return read_config(self.folder)
 
     def stamps(self) -> Mapping[Path, Stamp]:
         return {file.path: file.stamp for file in self.files}
@@ -96,13 +99,44 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+class _Config(BaseModel):
+    """What is looked at of a config.json."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    architectures: list[str] | None = None
+    model_type: str | None = None
+    tie_word_embeddings: bool | None = None
+    id2label: dict[str, Any] | None = None
+    label2id: dict[str, Any] | None = None
+
+
+def read_config(folder: Path | None) -> dict[str, Any]:
+    """A model's config.json; empty where there is none. Raises CuveeError that names the file."""
+    path = folder / "config.json" if folder else None
+    if path is None or not path.exists():
+        return {}
+    config = read_json(path)
+    checked(_Config, config, path)
+    return config
+
+
+def checked(kind: type[M], data: Any, path: Path) -> M:
+    """What a file holds, as its kind. Raises CuveeError that names the file and the place in it."""
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise CuveeError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
+
+
 def sharded_files(folder: Path, index: Path) -> list[Path]:
     """The files that an index names. Raises CuveeError for one outside the folder, or missing."""
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CuveeError(f"{index}: has no weight_map of tensor names to files.")
     for name in weight_map.values():
-        if not isinstance(name, str) or Path(name).name != name:
+        if not isinstance(name, str) or not is_file_name(name):
             raise CuveeError(f"{index}: {name!r} points outside the model's folder.")
     names = sorted(set(weight_map.values()))
     for name in names:

@@ -138,7 +138,9 @@ def _entry(path: Path, name: str, entry: Any, start: int, size: int) -> tuple[Te
             told = "as numbers: these are codes or scales of a quantised format; dequantise the model first"
         raise CuveeError(f"{path}: {name}: dtype {dtype} is not supported {told}.")
     spec = TensorSpec(DTYPES[dtype], tuple(shape))
-    nbytes = _nbytes(path, name, spec)
+    nbytes = bounded_nbytes(spec)
+    if nbytes is None:
+        raise CuveeError(f"{path}: {name}: its shape {_TOO_LARGE}.")
     if end - begin != nbytes:
         raise CuveeError(f"{path}: {name}: {spec} needs {nbytes} bytes, its offsets give {end - begin}.")
     if start + end > size:
@@ -146,14 +148,13 @@ def _entry(path: Path, name: str, entry: Any, start: int, size: int) -> tuple[Te
     return spec, start + begin
 
 
-def _nbytes(path: Path, name: str, spec: TensorSpec) -> int:
-    """As `TensorSpec.nbytes`. Axes of no entry count as one, as in strides: a product that is none by a zero alone is
-    refused as well."""
+def bounded_nbytes(spec: TensorSpec) -> int | None:
+    """As `TensorSpec.nbytes`; None for more than can be counted. Axes of no entry count as one there, as in strides."""
     product = spec.dtype.itemsize
     for axis in spec.shape:
         product *= axis or 1
         if product > limits.WHOLE:
-            raise CuveeError(f"{path}: {name}: its shape {_TOO_LARGE}.")
+            return None
     return 0 if 0 in spec.shape else product
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from torch import Tensor
@@ -14,10 +16,13 @@ from cuvee.store.continued import SUFFIX, Continued
 from cuvee.store.folder import Folder
 from cuvee.store.hub import resolve
 from cuvee.store.lora import with_adapter
-from cuvee.store.manifest import read_manifest
+from cuvee.store.manifest import MANIFEST, read_manifest
 from cuvee.store.memory import StateDict
 from cuvee.store.pickles import Pickles, is_pickled
 from cuvee.store.place import HERE, find
+
+_OPEN: ContextVar[tuple[Hashable, ...]] = ContextVar("open", default=())
+"""Packs and states whose bases are being opened, from the outermost inwards."""
 
 
 def load(
@@ -52,7 +57,8 @@ def load(
     pack, _, task = text.rpartition("@")
     folder = find(pack, roots) if pack else None
     if folder is not None and packs.is_pack(folder) and "+" not in task:
-        return packs.open_task(folder, task, text, lambda place: load(place, roots), base)
+        with _within((folder.resolve(), task), text):
+            return packs.open_task(folder, task, text, lambda place: load(place, roots), base)
     model, plus, adapter = text.rpartition("+")
     if plus:
         return with_adapter(load(model, roots, base), find(adapter, roots) or resolve(adapter), label=text)
@@ -71,9 +77,28 @@ def _continued(text: str, roots: Iterable[Path]) -> Continued:
     manifest = None if merge is None else read_manifest(merge)
     if merge is None or manifest is None:
         raise CuveeError(f"{text}: there is no merge {text.removesuffix(SUFFIX)}.")
-    relative = manifest["sides"].get("state", False)
-    base = load(manifest["recipe"]["base_model"], [*map(Path, manifest["roots"]), *roots]) if relative else None
+    base = None
+    if manifest["sides"].get("state", False):
+        reference = manifest["recipe"].get("base_model")
+        if not isinstance(reference, str):
+            raise CuveeError(f"{merge / MANIFEST}: its state is relative to a base that it does not name.")
+        with _within((merge.resolve(), SUFFIX), text):
+            base = load(reference, [*map(Path, manifest["roots"]), *roots])
     return Continued(merge, base, text)
+
+
+@contextmanager
+def _within(what: Hashable, text: str) -> Iterator[None]:
+    """While the base of a pack or a state is opened. Raises CuveeError where it is made from itself."""
+    outer = _OPEN.get()
+    if what in outer or len(outer) >= limits.NESTING:
+        told = "it is made from itself" if what in outer else f"more than {limits.NESTING} bases within one another"
+        raise CuveeError(f"{text}: {told}.")
+    token = _OPEN.set((*outer, what))
+    try:
+        yield
+    finally:
+        _OPEN.reset(token)
 
 
 def _split_entry(text: str, roots: Iterable[Path]) -> tuple[Path | None, str]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cuvee.core import Buffer, Checkpoint, CuveeError, Stamp, TensorSpec
 from cuvee.store import entries
-from cuvee.store.folder import index_of, own_folder, read_json, weight_files
+from cuvee.store.folder import index_of, own_folder, read_config, read_json, weight_files
 from cuvee.store.formats import LEGACY, PICKLES, foreign, stored_as
 from cuvee.store.unpickle import Contents, contents, mapped
 
@@ -74,7 +74,7 @@ class Pickles(Checkpoint):
 
     @cached_property
     def _config(self) -> dict[str, Any]:
-        return read_json(self.folder / "config.json") if self.folder and (self.folder / "config.json").exists() else {}
+        return read_config(self.folder)
 
     def stamps(self) -> Mapping[Path, Stamp]:
         return {file.path: file.stamp for file in self.files}

@@ -10,6 +10,9 @@ from cuvee import limits
 
 HERE = (Path(),)
 
+LONGEST = 255
+"""Bytes of a file's name, on the file systems that there are."""
+
 
 def place_of(reference: Any, roots: Iterable[Path] = HERE) -> Hashable:
     """What two references to one model have in common: equal for `X`, `X/`, `./X`, its absolute path and a link to it.
@@ -21,6 +24,11 @@ def place_of(reference: Any, roots: Iterable[Path] = HERE) -> Hashable:
     if not isinstance(reference, (str, Path)):
         return id(reference)
     return _place(str(reference), tuple(roots))
+
+
+def is_file_name(text: str) -> bool:
+    """Whether a text names an entry of a folder: nothing above it, nothing below."""
+    return text not in ("", ".", "..") and "/" not in text and "\0" not in text and len(text.encode()) <= LONGEST
 
 
 def find(text: str, roots: Iterable[Path] = HERE) -> Path | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from cuvee.core import Checkpoint, CuveeError, TensorSpec
@@ -32,6 +32,16 @@ class Params(BaseModel):
     """A kind's parameters; each has a default, bounds and a description."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Told(BaseModel):
+    """A kind's record of a tensor, as it is checked when it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Scaled(Told):
+    scale: float = Field(allow_inf_nan=False)
 
 
 P = TypeVar("P", bound=Params)
@@ -146,6 +156,13 @@ class Kind(ABC, Generic[P]):
     @abstractmethod
     def entries(self, name: str, spec: TensorSpec, params: P) -> list[Entry]:
         """Tensors of the task's file that a coded tensor may have, at their largest."""
+
+    @abstractmethod
+    def parts(self, name: str, spec: TensorSpec, record: Record) -> dict[str, TensorSpec | None]:
+        """Tensors of the task's file that a coded tensor is read from; None for bytes of any number.
+
+        Raises ValueError for a record that `encode` did not make.
+        """
 
     @abstractmethod
     def bits(self, spec: TensorSpec, params: P) -> float:

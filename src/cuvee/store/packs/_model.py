@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 import xxhash
+from pydantic import ValidationError
 from torch import Tensor
 
 from cuvee.core import Buffer, Checkpoint, CuveeError, Stamp, TensorSpec
 from cuvee.store.files import SafetensorsFile
-from cuvee.store.folder import read_json
+from cuvee.store.folder import read_config
 from cuvee.store.lora import Recent
 from cuvee.store.packs._kind import Coded, Kind, Span, working
 from cuvee.store.packs._record import MANIFEST, FileRecord, Manifest, TaskRecord, TensorRecord
@@ -36,7 +37,34 @@ class Packed(Checkpoint):
         self._file = _opened(folder, task.file)
         self._shared = _opened(folder, manifest.shared) if manifest.shared else None
         self._recent = Recent(4)
+        for name, record in task.tensors.items():
+            try:
+                self._check(name, record)
+            except ValueError as error:
+                told = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+                raise CuveeError(f"{folder / MANIFEST}: {task.name}: {name}: {told}.") from None
         self.folder = folder / task.folder if task.folder and task.own_files else base.folder if base else None
+
+    def _check(self, name: str, record: TensorRecord) -> None:
+        """Raises ValueError for a record that tells of what is not there, or does not fit."""
+        held = self._file.header.tensors
+        parts: dict[str, TensorSpec | None] = {}
+        if record.rule == "coded":
+            parts = self._kind.parts(name, record.spec, record.coded)
+        elif record.rule == "kept":
+            parts = {name: record.spec}
+        for part, spec in parts.items():
+            found = held[part][0] if part in held else None
+            if found is None or (found != spec if spec else (found.dtype, len(found.shape)) != (torch.uint8, 1)):
+                raise ValueError(f"its file has no {part} that is {spec or 'bytes'}")
+        if record.start is not None and record.rule != "kept":
+            self._check_same_size(record, self._start_spec(record.start))
+        if self._kind.joint and record.rule == "coded":
+            self._check_same_size(record, self._spec_in_shared(record.start or name))
+
+    def _check_same_size(self, record: TensorRecord, start: TensorSpec | None) -> None:
+        if start is None or start.numel != record.spec.numel:
+            raise ValueError(f"it starts from {record.start}, which is {start or 'nowhere'}")
 
     def names(self) -> Sequence[str]:
         return list(self.task.tensors)
@@ -49,8 +77,7 @@ class Packed(Checkpoint):
 
     @cached_property
     def _config(self) -> dict[str, Any]:
-        path = self._pack / self.task.folder / "config.json" if self.task.folder else None
-        return read_json(path) if path and path.exists() else {}
+        return read_config(self._pack / self.task.folder if self.task.folder else None)
 
     def stamps(self) -> Mapping[Path, Stamp]:
         files = {file.path: file.stamp for file in (self._file, self._shared) if file is not None}
@@ -81,7 +108,8 @@ class Packed(Checkpoint):
         return flat if span else flat.view(record.spec.shape)
 
     def _coded(self, name: str, record: TensorRecord) -> Coded:
-        dtype = working(record.spec, *([self._start_spec(record.start)] if record.start else []))
+        start = self._start_spec(record.start) if record.start else None
+        dtype = working(record.spec, *([start] if start else []))
         return Coded(
             name=name,
             spec=record.spec,
@@ -93,10 +121,17 @@ class Packed(Checkpoint):
             recent=self._recent,
         )
 
-    def _start_spec(self, name: str) -> TensorSpec:
+    def _start_spec(self, name: str) -> TensorSpec | None:
         if self._manifest.starts_from == "shared":
-            return self._common.header.tensors[name][0]
-        return self._origin.spec(name)
+            return self._spec_in_shared(name)
+        try:
+            return self.base.spec(name) if self.base is not None else None
+        except KeyError:
+            return None
+
+    def _spec_in_shared(self, name: str) -> TensorSpec | None:
+        found = self._shared.header.tensors.get(name) if self._shared is not None else None
+        return found[0] if found else None
 
     def _start(self, record: TensorRecord, dtype: torch.dtype, span: Span) -> Tensor:
         """Entries of the tensor that a change was taken from."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from cuvee.core import TensorSpec
 from cuvee.store.packs import _rice as rice
-from cuvee.store.packs._kind import SPAN, Change, Coded, Facts, Sink, spans
+from cuvee.store.packs._kind import SPAN, Change, Coded, Facts, Sink, Told, spans
 from cuvee.store.sequential import Entry
 
 
@@ -35,6 +37,23 @@ def entries(name: str, spec: TensorSpec, *, valued: bool) -> list[Entry]:
 def bits(spec: TensorSpec, share: float, each: float) -> float:
     """Bits in theory: positions, and so many for each entry that is kept."""
     return spec.numel * share * (rice.bits_per_position(share) + each)
+
+
+class Spans(Told):
+    """How many entries each span has, and the low bits of its code."""
+
+    spans: list[Annotated[list[Annotated[int, Field(ge=0, le=SPAN)]], Field(min_length=2, max_length=2)]]
+
+    def parts(self, name: str, spec: TensorSpec, *, valued: bool) -> dict[str, TensorSpec | None]:
+        """As `Kind.parts`."""
+        if len(self.spans) != len(spans(spec.numel)):
+            raise ValueError(f"{len(self.spans)} spans are not those of {spec}")
+        if any(low > rice.MOST for _, low in self.spans):
+            raise ValueError(f"more than {rice.MOST} low bits")
+        found: dict[str, TensorSpec | None] = {code_name(name, index): None for index in range(len(self.spans))}
+        if valued:
+            found |= {values_name(name, i): TensorSpec(spec.dtype, (each[0],)) for i, each in enumerate(self.spans)}
+        return found
 
 
 def encode(change: Change, facts: Facts, sink: Sink, *, valued: bool) -> list[list[int]]:
@@ -75,7 +94,8 @@ def decode(coded: Coded, start: int, stop: int, *, valued: bool) -> tuple[Tensor
 def _span(coded: Coded, told: list[int], index: int, valued: bool) -> tuple[np.ndarray, Tensor]:
     count, low = told
     code = coded.read(code_name(coded.name, index), None).numpy()
-    at, flags = rice.decode(code, count, low, flagged=not valued)
+    size = min(SPAN, coded.spec.numel - index * SPAN)
+    at, flags = rice.decode(code, count, low, size, flagged=not valued)
     if valued:
         return at, coded.read(values_name(coded.name, index), None).to(coded.dtype)
     return at, 1 - 2 * torch.from_numpy(flags).to(coded.dtype)

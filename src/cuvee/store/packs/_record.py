@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, model_validator
 
+from cuvee import limits
 from cuvee.core import CuveeError, TensorSpec, did_you_mean, dtype_name
-from cuvee.store.folder import read_json
-from cuvee.store.header import CODES
+from cuvee.store.folder import checked, read_json
+from cuvee.store.header import CODES, bounded_nbytes
+from cuvee.store.place import is_file_name
 
 MANIFEST = "pack.json"
 VERSION = 1
@@ -43,6 +45,14 @@ class TensorRecord(_Model):
     dtype: str
     shape: tuple[int, ...]
     coded: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _can_be(self) -> TensorRecord:
+        if self.dtype not in _DTYPES:
+            raise ValueError(f"dtype {self.dtype} is not supported")
+        if len(self.shape) > limits.AXES or min(self.shape, default=0) < 0 or bounded_nbytes(self.spec) is None:
+            raise ValueError("no tensor has such a shape")
+        return self
 
     @property
     def spec(self) -> TensorSpec:
@@ -106,18 +116,16 @@ def read_manifest(folder: Path) -> Manifest:
     data = read_json(path)
     if data.get("version") != VERSION:
         raise CuveeError(f"{path}: a pack of version {data.get('version')}; this cuvee reads version {VERSION}.")
-    try:
-        manifest = Manifest.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise CuveeError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
-    dtypes = {record.dtype for task in manifest.tasks for record in task.tensors.values()}
-    if unknown := dtypes - set(_DTYPES):
-        raise CuveeError(f"{path}: dtype {min(unknown)} is not supported.")
+    manifest = checked(Manifest, data, path)
+    if (manifest.starts_from, manifest.base, manifest.shared) in (
+        ("base", None, manifest.shared),
+        ("shared", manifest.base, None),
+    ):
+        raise CuveeError(f"{path}: its models start from {manifest.starts_from}, which it does not name.")
     files = [task.file.name for task in manifest.tasks] + ([manifest.shared.name] if manifest.shared else [])
     files += [task.folder for task in manifest.tasks if task.folder]
     for name in files:
-        if Path(name).name != name:
+        if not is_file_name(name):
             raise CuveeError(f"{path}: {name!r} points outside the pack.")
     return manifest
 

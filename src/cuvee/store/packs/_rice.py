@@ -12,6 +12,9 @@ import numpy as np
 
 from cuvee.core import CuveeError
 
+MOST = 20
+"""Low bits at most: spans have so many entries as 20 bits tell."""
+
 ALIGN = 8
 """Bytes that a code's length is a multiple of."""
 
@@ -61,15 +64,21 @@ def encode(positions: np.ndarray, size: int, flags: np.ndarray | None = None) ->
     return np.pad(packed, (0, -len(packed) % ALIGN)), low
 
 
-def decode(code: np.ndarray, count: int, low: int, *, flagged: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Positions (int64) and flags (bool, empty where there are none). Raises CuveeError for a damaged code."""
+def decode(code: np.ndarray, count: int, low: int, size: int, *, flagged: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Positions below `size` (int64), and flags (bool, empty where there are none).
+
+    Raises CuveeError for a damaged code.
+    """
     bits = np.unpackbits(code)
     at = count * low
     end = at + count * flagged
     ends = np.flatnonzero(bits[end:])
-    if len(ends) < count:
+    if len(ends) < count or end > len(bits):
         raise CuveeError(f"a code holds {len(ends)} positions, not {count}: the file is damaged.")
     upper = np.diff(ends[:count], prepend=-1) - 1
     weights = 1 << np.arange(low - 1, -1, -1, dtype=np.int64)
     lower = bits[:at].reshape(count, low).astype(np.int64) @ weights
-    return np.cumsum((upper << low) + lower + 1) - 1, bits[at:end].astype(bool)
+    positions = np.cumsum((upper << low) + lower + 1) - 1
+    if count and not 0 <= positions[-1] < size:
+        raise CuveeError(f"a code holds a position that none of {size} entries has: the file is damaged.")
+    return positions, bits[at:end].astype(bool)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cuvee.core import TensorSpec
 from cuvee.store.packs import _positions as positions
-from cuvee.store.packs._kind import PER_TASK, Change, Coded, Facts, Needs, Params, Record, Single, Sink
+from cuvee.store.packs._kind import PER_TASK, Change, Coded, Facts, Needs, Params, Record, Scaled, Single, Sink
 from cuvee.store.sequential import Entry
 
 
@@ -19,6 +19,10 @@ class Settings(Params):
     alpha: float = Field(
         1.0, allow_inf_nan=False, json_schema_extra=PER_TASK, description="factor on the standard deviation"
     )
+
+
+class _Told(Scaled, positions.Spans):
+    pass
 
 
 class Compeft(Single[Settings]):
@@ -37,6 +41,9 @@ class Compeft(Single[Settings]):
 
     def entries(self, name: str, spec: TensorSpec, params: Settings) -> list[Entry]:
         return positions.entries(name, spec, valued=False)
+
+    def parts(self, name: str, spec: TensorSpec, record: Record) -> dict[str, TensorSpec | None]:
+        return _Told.model_validate(record).parts(name, spec, valued=False)
 
     def bits(self, spec: TensorSpec, params: Settings) -> float:
         return positions.bits(spec, params.density, 1)

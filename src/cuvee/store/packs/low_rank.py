@@ -24,6 +24,7 @@ from cuvee.store.packs._kind import (
     Single,
     Sink,
     Span,
+    Told,
     coarse,
     count_of,
 )
@@ -42,6 +43,10 @@ class Settings(Params):
         None, description="recipe of a merge that the residual is relative to, and that the pack holds; else the base"
     )
     task: int | str | None = Field(None, description="which of the shared merge's models to pack; else all given")
+
+
+class _Rank(Told):
+    rank: int = Field(ge=0)
 
 
 class LowRank(Single[Settings]):
@@ -68,6 +73,14 @@ class LowRank(Single[Settings]):
             return positions.entries(name, spec, valued=True)
         left, right = _factors(spec, _rank(spec, params))
         return [(f"{name}:left", left), (f"{name}:right", right)]
+
+    def parts(self, name: str, spec: TensorSpec, record: Record) -> dict[str, TensorSpec | None]:
+        if "spans" in record:
+            return positions.Spans.model_validate(record).parts(name, spec, valued=True)
+        rank = _Rank.model_validate(record).rank
+        if len(spec.shape) != 2 or rank > min(spec.shape):
+            raise ValueError(f"{spec} has no factors of rank {rank}")
+        return dict(zip((f"{name}:left", f"{name}:right"), _factors(spec, rank), strict=True)) if rank else {}
 
     def bits(self, spec: TensorSpec, params: Settings) -> float:
         if params.by == "magnitude":

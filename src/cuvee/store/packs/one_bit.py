@@ -13,7 +13,7 @@ from cuvee.architecture.layers import role
 from cuvee.architecture.roles import is_projection
 from cuvee.core import TensorSpec
 from cuvee.store.packs._bits import packed, spec_of_bits, unpacked
-from cuvee.store.packs._kind import PER_TASK, Change, Coded, Facts, Params, Place, Record, Single, Sink
+from cuvee.store.packs._kind import PER_TASK, Change, Coded, Facts, Params, Place, Record, Scaled, Single, Sink
 from cuvee.store.sequential import Entry
 
 
@@ -51,6 +51,10 @@ class OneBit(Single[Settings]):
 
     def entries(self, name: str, spec: TensorSpec, params: Settings) -> list[Entry]:
         return [(name, spec_of_bits(spec.numel))]
+
+    def parts(self, name: str, spec: TensorSpec, record: Record) -> dict[str, TensorSpec | None]:
+        Scaled.model_validate(record)
+        return {name: spec_of_bits(spec.numel)}
 
     def bits(self, spec: TensorSpec, params: Settings) -> float:
         return spec.numel + 32

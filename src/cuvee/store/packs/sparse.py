@@ -33,6 +33,9 @@ class Sparse(Single[Settings]):
     def entries(self, name: str, spec: TensorSpec, params: Settings) -> list[Entry]:
         return positions.entries(name, spec, valued=True)
 
+    def parts(self, name: str, spec: TensorSpec, record: Record) -> dict[str, TensorSpec | None]:
+        return positions.Spans.model_validate(record).parts(name, spec, valued=True)
+
     def bits(self, spec: TensorSpec, params: Settings) -> float:
         return positions.bits(spec, params.density, 8 * spec.dtype.itemsize)
 

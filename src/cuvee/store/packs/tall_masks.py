@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cuvee.core import TensorSpec
 from cuvee.store.packs._bits import packed, spec_of_bits, unpacked
-from cuvee.store.packs._kind import PER_TASK, Change, Coded, Facts, Kind, Params, Record, Sink, coarse
+from cuvee.store.packs._kind import PER_TASK, Change, Coded, Facts, Kind, Params, Record, Sink, Told, coarse
 from cuvee.store.sequential import Entry
 
 
@@ -42,6 +42,10 @@ class TallMasks(Kind[Settings]):
 
     def entries(self, name: str, spec: TensorSpec, params: Settings) -> list[Entry]:
         return [(name, spec_of_bits(spec.numel))]
+
+    def parts(self, name: str, spec: TensorSpec, record: Record) -> dict[str, TensorSpec | None]:
+        Told.model_validate(record)
+        return {name: spec_of_bits(spec.numel)}
 
     def bits(self, spec: TensorSpec, params: Settings) -> float:
         return spec.numel
