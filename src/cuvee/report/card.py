@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import yaml
@@ -12,7 +11,7 @@ from cuvee.plan.plan import Plan
 from cuvee.plan.provenance import methods_of
 from cuvee.recipe.published import published, short_reference
 from cuvee.store.hub import is_hub_id
-from cuvee.text import shown
+from cuvee.text import fence, in_markdown
 
 _CARD = """---
 {{ front }}---
@@ -34,10 +33,6 @@ A merge made with [cuvee](https://pypi.org/project/cuvee/) {{ version }}.
 {{ recipe }}{{ fence }}
 """
 
-_MARKS = re.compile(r"[\\`*\[\]<>&|!~$]|(?<![^\W_])_|_(?![^\W_])|://|(?<=\w)@")
-"""What Markdown and HTML take for more than text; an underline within a word, as names have, is none."""
-
-
 def model_card(plan: Plan) -> str:
     """README.md of a merge: what was merged, how, and the recipe that does it again."""
     from cuvee import __version__
@@ -49,24 +44,14 @@ def model_card(plan: Plan) -> str:
         front["base_model"] = list(dict.fromkeys(each.partition("@")[0] for each in ids))
     recipe = published(plan.recipe)
     environment = Environment(autoescape=False)
-    environment.filters["plain"] = plain
+    environment.filters["plain"] = in_markdown
     return environment.from_string(_CARD).render(
-        front=yaml.safe_dump(front, sort_keys=False, allow_unicode=True),
+        front=yaml.safe_dump(front, sort_keys=False),
         title=f"Merge of {len(labels)} models by {plan.recipe.merge_method}",
         version=__version__,
         methods=list(methods_of(plan.outputs).values()),
         labels=labels,
         recipe=recipe,
-        fence=_fence(recipe),
+        fence=fence(recipe),
     )
 
-
-def plain(text: str) -> str:
-    """A text of others in Markdown, where it stands for itself: no mark-up, no HTML, no line of its own."""
-    return _MARKS.sub(r"\\\g<0>", shown(text))
-
-
-def _fence(text: str) -> str:
-    """What encloses a text as code: longer than any such row in it."""
-    longest = max((len(row) for row in re.findall("`+", text)), default=0)
-    return "`" * max(3, longest + 1)

@@ -57,6 +57,8 @@ class Packed(Checkpoint):
             found = held[part][0] if part in held else None
             if found is None or (found != spec if spec else (found.dtype, len(found.shape)) != (torch.uint8, 1)):
                 raise ValueError(f"its file has no {part} that is {spec or 'bytes'}")
+        if record.start is None and record.rule == "same":
+            raise ValueError("it is the same as nothing")
         if record.start is not None and record.rule != "kept":
             self._check_same_size(record, self._start_spec(record.start))
         if self._kind.joint and record.rule == "coded":

@@ -5,20 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import yaml
 from jinja2 import Environment
 
 from cuvee.structures.adapters.planning import AdapterPlan
+from cuvee.text import fence, in_markdown
 
 _CARD = """---
-library_name: peft
-tags:
-- lora
-- merge
-- cuvee
-{%- if base %}
-base_model: {{ base }}
-{%- endif %}
----
+{{ front }}---
 # {{ title }}
 
 A merge made with [cuvee](https://pypi.org/project/cuvee/) {{ version }}: a LoRA adapter that `peft` loads.
@@ -31,12 +25,12 @@ A merge made with [cuvee](https://pypi.org/project/cuvee/) {{ version }}: a LoRA
 ## Adapters
 
 {% for label in labels -%}
-* {{ label }}
+* {{ label | plain }}
 {% endfor %}
 ## Recipe
 
-```yaml
-{{ recipe }}```
+{{ fence }}yaml
+{{ recipe }}{{ fence }}
 """
 
 
@@ -45,16 +39,24 @@ def adapter_card(plan: AdapterPlan, errors: Mapping[str, Any] | None) -> str:
     from cuvee import __version__
 
     base = plan.adapter_config.get("base_model_name_or_path")
-    return (
-        Environment(autoescape=False)
-        .from_string(_CARD)
-        .render(
-            title=f"Merge of {len(plan.checkpoints)} adapters by {plan.recipe.merge_method}",
-            version=__version__,
-            base=base if base and base.count("/") == 1 and not base.startswith((".", "/", "~")) else None,
-            method=plan.method,
-            error=errors["all"] if errors else None,
-            labels=[checkpoint.label for checkpoint in plan.checkpoints],
-            recipe=plan.recipe.to_yaml(),
-        )
+    recipe = plan.recipe.to_yaml()
+    environment = Environment(autoescape=False)
+    environment.filters["plain"] = in_markdown
+    return environment.from_string(_CARD).render(
+        front=front_matter(["lora", "merge", "cuvee"], base),
+        title=f"Merge of {len(plan.checkpoints)} adapters by {plan.recipe.merge_method}",
+        version=__version__,
+        method=plan.method,
+        error=errors["all"] if errors else None,
+        labels=[checkpoint.label for checkpoint in plan.checkpoints],
+        recipe=recipe,
+        fence=fence(recipe),
     )
+
+
+def front_matter(tags: list[str], base: str | None) -> str:
+    """What the Hub reads of an adapter's card; the base where it is on the Hub."""
+    front: dict[str, Any] = {"library_name": "peft", "tags": tags}
+    if base and base.count("/") == 1 and not base.startswith((".", "/", "~")):
+        front["base_model"] = base
+    return str(yaml.safe_dump(front, sort_keys=False))

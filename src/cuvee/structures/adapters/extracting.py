@@ -29,9 +29,11 @@ from cuvee.plan.plan import Shard
 from cuvee.store.open import load
 from cuvee.store.peft import CONFIG, PREFIX, WEIGHTS
 from cuvee.structures.adapters import anatomy
+from cuvee.structures.adapters.card import front_matter
 from cuvee.structures.adapters.config import ranks
 from cuvee.structures.adapters.spool import Spool
 from cuvee.structures.adapters.writing import config_text, errors
+from cuvee.text import in_markdown
 
 RANK = 32
 """Of an extraction that asks for neither a rank nor a share of the energy."""
@@ -277,10 +279,10 @@ def _is_bias_of(place: anatomy.Place, modules: set[str]) -> bool:
 def _card(model: str, base: str, found: Extracted) -> str:
     from cuvee import __version__
 
-    named = f"base_model: {base}\n" if base.count("/") == 1 and not base.startswith((".", "/", "~")) else ""
+    front, model, base = front_matter(["lora", "cuvee"], base), in_markdown(model), in_markdown(base)
     spread = f"{min(found.ranks.values())} to {max(found.ranks.values())}" if found.ranks else "none"
     return (
-        f"---\nlibrary_name: peft\ntags:\n- lora\n- cuvee\n{named}---\n# What {model} has more than {base}\n\n"
+        f"---\n{front}---\n# What {model} has more than {base}\n\n"
         f"A LoRA adapter taken out of {model} by [cuvee](https://pypi.org/project/cuvee/) {__version__}.\n\n"
         f"* Updates: {len(found.ranks)} modules, ranks {spread}\n* Saved whole: {len(found.saved)} tensors\n"
         f"* Left out: {len(found.left_out)} tensors\n"
