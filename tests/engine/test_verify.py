@@ -17,7 +17,7 @@ import cuvee
 from cuvee import CuveeError, api
 from cuvee.cli.app import app
 from cuvee.engine.verify import Verdict, verify
-from cuvee.store.manifest import CHECK, MANIFEST, digest
+from cuvee.store.manifest import CHECK, MANIFEST, signed
 
 SHAPES = {"a.large": (2050, 2060), "b.small": (300, 7), "c.single": (1,)}
 """The large one is two chunks."""
@@ -52,7 +52,7 @@ def change(folder: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
     """Change a manifest, as one who knows how it is checked."""
     manifest = json.loads((folder / MANIFEST).read_text())
     edit(manifest)
-    (folder / MANIFEST).write_text(json.dumps({**manifest, CHECK: digest(manifest)}))
+    (folder / MANIFEST).write_text(json.dumps(signed({key: told for key, told in manifest.items() if key != CHECK})))
 
 
 def flip(folder: Path, name: str, entry: int) -> None:

@@ -417,3 +417,20 @@ def test_odd_tensors(models: Path) -> None:
         assert {name: (t.dtype, t.shape) for name, t in got.items()} == {n: (t.dtype, t.shape) for n, t in own.items()}
         if kind in ("sparse", "low_rank"):
             assert all(torch.equal(got[name], own[name]) for name in own)
+
+
+def test_damage_is_found_when_a_model_is_read(models: Path) -> None:
+    cuvee.pack(["math"], "base", "out", kind="sparse", density=0.5)
+    data, manifest = Path("out", "math.safetensors"), Path("out", "pack.json")
+    raw, told = bytearray(data.read_bytes()), json.loads(manifest.read_text())
+    told["tasks"][0]["theory_bits"] += 1
+    manifest.write_text(json.dumps(told))
+    with pytest.raises(CuveeError, match=r"pack\.json is damaged"):
+        restored("out@math")
+    del told["manifest"]  # as packs were before they had one
+    manifest.write_text(json.dumps(told))
+    restored("out@math")
+    raw[-9] ^= 64
+    data.write_bytes(raw)
+    with pytest.raises(CuveeError, match=r"math\.safetensors is damaged"):
+        restored("out@math")

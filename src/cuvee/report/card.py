@@ -33,6 +33,7 @@ A merge made with [cuvee](https://pypi.org/project/cuvee/) {{ version }}.
 {{ recipe }}{{ fence }}
 """
 
+
 def model_card(plan: Plan) -> str:
     """README.md of a merge: what was merged, how, and the recipe that does it again."""
     from cuvee import __version__
@@ -54,4 +55,3 @@ def model_card(plan: Plan) -> str:
         recipe=recipe,
         fence=fence(recipe),
     )
-

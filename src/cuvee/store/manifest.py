@@ -76,20 +76,26 @@ def read_manifest(folder: Path, start: Path | None = None) -> dict[str, Any] | N
     for name in (*(entry.file for entry in held.tensors.values()), *(file for file, _ in held.shards)):
         if name.startswith("/") or ".." in name.split("/"):
             raise CuveeError(f"{path} is damaged: {name!r} is outside its folder.")
-    if told.get(CHECK, digest(told)) != digest(told):
-        raise CuveeError(f"{path} is damaged, or was changed: it is not what the merge wrote.")
+    unsigned(told, path)
     roots = [str((start or folder).resolve() / Path(root).expanduser()) for root in held.roots]
     return {**held.model_dump(exclude={"tensors"}), **told, "roots": roots}
 
 
 def write_manifest(folder: Directory, told: Mapping[str, Any], mode: int) -> None:
     """Write the manifest, and bring it to disk: the merge is complete."""
-    text = json.dumps({**told, CHECK: digest(told)}, indent=1) + "\n"
+    text = json.dumps(signed(told), indent=1) + "\n"
     folder.write(MANIFEST, text.encode(), mode)
     folder.sync()
 
 
-def digest(told: Mapping[str, Any]) -> str:
-    """xxh3-128 of a manifest without its own digest."""
+def signed(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file of ours tells, with its digest under CHECK: damage is found, not forgery."""
+    return {**told, CHECK: xxhash.xxh3_128_hexdigest(json.dumps(told, sort_keys=True).encode())}
+
+
+def unsigned(told: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """What a file of ours tells, without its digest. Raises CuveeError where that does not fit."""
     rest = {key: value for key, value in told.items() if key != CHECK}
-    return xxhash.xxh3_128_hexdigest(json.dumps(rest, sort_keys=True).encode())
+    if CHECK in told and signed(rest)[CHECK] != told[CHECK]:
+        raise CuveeError(f"{path} is damaged, or was changed: it is not what was written.")
+    return rest

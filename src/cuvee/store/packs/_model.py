@@ -25,7 +25,8 @@ class Packed(Checkpoint):
     """`pack@task`: the fine-tune's tensors under its own names, with its own config.
 
     Coded tensors are read unrounded, in float32 or float64; `spec` tells the fine-tune's dtype, to which a writer
-    rounds, once. Memory: the few spans or factors that were decoded last.
+    rounds, once. The pack's files are hashed when the first tensor is read. Memory: the few spans or factors that were
+    decoded last.
     """
 
     def __init__(
@@ -96,11 +97,18 @@ class Packed(Checkpoint):
             if file is not None and record is not None and data_hash(file.path) != record.data:
                 raise CuveeError(f"{file.path} is damaged: its data is not what was written.")
 
+    @cached_property
+    def _data(self) -> SafetensorsFile:
+        """The task's file, hashed."""
+        self.verify()
+        return self._file
+
     def read(self, name: str, span: Span | None = None, into: Buffer | None = None) -> Tensor:
         record = self.task.tensors[name]
         start, stop = span or (0, record.spec.numel)
+        file = self._data
         if record.rule == "kept":
-            flat = self._file.read(name, (start, stop), into)
+            flat = file.read(name, (start, stop), into)
         elif record.rule == "same":
             flat = self._start(record, record.spec.dtype, (start, stop))
         elif start == stop:

@@ -12,6 +12,7 @@ from cuvee import limits
 from cuvee.core import CuveeError, TensorSpec, did_you_mean, dtype_name
 from cuvee.store.folder import checked, read_json
 from cuvee.store.header import CODES, bounded_nbytes
+from cuvee.store.manifest import signed, unsigned
 from cuvee.store.place import is_file_name
 
 MANIFEST = "pack.json"
@@ -94,7 +95,7 @@ class Manifest(_Model):
     tasks: list[TaskRecord]
 
     def to_json(self) -> str:
-        return json.dumps(self.model_dump(mode="json"), indent=1) + "\n"
+        return json.dumps(signed(self.model_dump(mode="json")), indent=1) + "\n"
 
     def task(self, wanted: str, label: str) -> TaskRecord:
         """The task of a name, or of an index. Raises CuveeError with the nearest name."""
@@ -116,7 +117,7 @@ def read_manifest(folder: Path) -> Manifest:
     data = read_json(path)
     if data.get("version") != VERSION:
         raise CuveeError(f"{path}: a pack of version {data.get('version')}; this cuvee reads version {VERSION}.")
-    manifest = checked(Manifest, data, path)
+    manifest = checked(Manifest, unsigned(data, path), path)
     if (manifest.starts_from, manifest.base, manifest.shared) in (
         ("base", None, manifest.shared),
         ("shared", manifest.base, None),
