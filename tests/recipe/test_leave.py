@@ -62,7 +62,11 @@ def test_without_a_base_the_first_model_is_the_default(loaded):
             "6:23  leave[1].from",
             "'mats' is no model of this recipe. Did you mean math?  (there are base, nothing, math, code)",
         ),
-        ("allow: [heads, lables]", "4:16  allow[1]", "'lables' is not one of token_order, heads, labels. Did you mean"),
+        (
+            "allow: [heads, lables]",
+            "4:16  allow[1]",
+            "'lables' is not one of token_order, heads, labels, architecture. Did you mean",
+        ),
     ],
 )
 def test_mistakes_have_their_place(refused, lines, where, said):

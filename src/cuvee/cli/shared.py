@@ -45,7 +45,9 @@ Missing = Annotated[
 Allow = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="CHECK", help="Accept that a check fails: token_order, heads or labels. Repeatable.", show_default=False
+        metavar="CHECK",
+        help="Accept that a check fails: token_order, heads, labels or architecture. Repeatable.",
+        show_default=False,
     ),
 ]
 ShardSize = Annotated[str, typer.Option(help="Largest output file.")]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from cuvee.architecture.layers import split_layer
 from cuvee.core import Checkpoint, CuveeError
-from cuvee.plan.compare import check_alike
+from cuvee.plan.compare import SHOWN, check_alike, model_types
 from cuvee.plan.merge import Merge
 from cuvee.plan.plan import Output
 from cuvee.store.lora import Adapted
@@ -33,6 +34,8 @@ def check_inputs(root: Merge, reference: Checkpoint, models: Sequence[Checkpoint
 
     Raises CuveeError for a difference between models that makes noise of a merge.
     """
+    if "architecture" not in root.recipe.allow:
+        _check_architecture(root, reference)
     reference, *others = dict.fromkeys(map(_unadapted, (reference, *models)))
     outside = [name for name in root.names() if root.merged(name) and not any(p.isdigit() for p in name.split("."))]
     shapes = [root.spec(name).shape for name in outside]
@@ -46,6 +49,22 @@ def check_inputs(root: Merge, reference: Checkpoint, models: Sequence[Checkpoint
         classes=any(root.spec(name).shape[:1] == (labels,) for name in root.names() if root.merged(name)),
     )
     return notices + _told_of_files(reference)
+
+
+def _check_architecture(root: Merge, reference: Checkpoint) -> None:
+    """Raises CuveeError for a model of another kind, whose layers are of other tensors than the reference's."""
+    stacks = {split_layer(name)[0] for name in root.names() if split_layer(name)[1] is not None}
+    one = set(model_types(reference.config()))
+    for each in root.inputs:
+        other = set(model_types(each.given.config()))
+        lacking = [name for name in root.names() if root.merged(name) and name not in each]
+        differing = [name for name in (*each.extra, *lacking) if split_layer(name)[0] in stacks]
+        if one and other and not one & other and differing:
+            raise CuveeError(
+                f"{each.label} is of the kind {', '.join(sorted(other))}, {reference.label} {', '.join(sorted(one))}: "
+                f"their layers differ ({', '.join(differing[:SHOWN])}).\n  A merge of the two would be noise. "
+                "To go on all the same: --allow architecture (in a recipe  allow: [architecture] )."
+            )
 
 
 def _told_of_files(donor: Checkpoint) -> list[str]:

@@ -110,6 +110,15 @@ def _labels(one: Checkpoint, other: Checkpoint) -> Iterator[Difference]:
         yield Difference("", told)
 
 
+def model_types(config: Mapping[str, Any]) -> Iterator[str]:
+    """The kinds of a model and of its parts, by transformers' names."""
+    for key, value in config.items():
+        if key == "model_type" and isinstance(value, str):
+            yield value
+        elif isinstance(value, Mapping):
+            yield from model_types(value)
+
+
 def _flat(config: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     """A config by dotted keys, with rope settings as transformers 4 and 5 write them under one name."""
     found: dict[str, Any] = {}

@@ -32,7 +32,7 @@ from cuvee.recipe.tokenizer import tokenizer_form
 from cuvee.recipe.wording import worded
 
 Dtype: TypeAlias = Literal["bfloat16", "float16", "float32", "float64", "float8_e4m3fn", "float8_e5m2"]
-Allowed: TypeAlias = Literal["token_order", "heads", "labels"]
+Allowed: TypeAlias = Literal["token_order", "heads", "labels", "architecture"]
 """Checks of the inputs that a recipe may let fail."""
 
 
