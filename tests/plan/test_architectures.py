@@ -44,7 +44,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return folder
 
 
-@pytest.mark.parametrize("missing", ["error", "base"])
+@pytest.mark.parametrize("missing", ["refuse", "base"])
 @pytest.mark.parametrize(("one", "other"), list(itertools.permutations(KINDS, 2)))
 def test_kinds_whose_layers_differ_are_not_merged(
     one: str, other: str, missing: str, folders: Callable[[str], Path]
