@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 HOSTILE = "x[/b][red]\x1b]52;c;cm0=\x07\x1b[2J\x9b2J\r\x7f\u202e\u2066\nerror: [/i] :smile:"
 RAW = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-FOLDER = HOSTILE.replace("/", "_")
+FOLDER = HOSTILE.replace("/", "_").replace("\n", " ")  # several lines are a recipe
 ESCAPED = "x[/b][red]\\x1b]52;c;cm0=\\x07\\x1b[2J\\x9b2J\\r\\x7f\\u202e\\u2066\\nerror: [/i] :smile:"
 
 
