@@ -280,7 +280,7 @@ def rewrite(adapter: Path, **changes: Any) -> None:
         ({"use_dora": True, "lora_bias": True}, "lora_bias together with use_dora"),
         ({"r": 8}, "the tensors have rank 4, adapter_config.json says 8"),
         ({"r": "many"}, "adapter_config.json: r: "),
-        ({"rank_pattern": {"(": 3}}, "not a regular expression"),
+        ({"rank_pattern": {"(": 3}}, "no pattern that can be used"),
     ],
 )
 def test_what_is_not_supported_is_named(
