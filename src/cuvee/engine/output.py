@@ -83,11 +83,11 @@ def _check_begun(folder: Directory, plan: Claim, *, overwrite: bool) -> None:
         return
     if begun is not None:
         raise CuveeError(
-            f"{folder.path} holds an unfinished merge of another recipe, or its inputs or versions changed since.\n"
+            f"{folder.named} holds an unfinished merge of another recipe, or its inputs or versions changed since.\n"
             "  --overwrite starts anew."
         )
     if not replaced.is_free(folder):
-        raise CuveeError(f"{folder.path} is not empty. --overwrite replaces what a merge writes there.")
+        raise CuveeError(f"{folder.named} is not empty. --overwrite replaces what a merge writes there.")
 
 
 def _is_finished(out: Path, plan: Claim) -> bool:
@@ -133,10 +133,10 @@ def _locked(folder: Directory) -> Iterator[None]:
         except OSError as error:
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise
-            raise CuveeError(f"Another run is writing {folder.path}.") from None
+            raise CuveeError(f"Another run is writing {folder.named}.") from None
         named = folder.stat(name)
         if named is None or named.st_ino != os.fstat(fd).st_ino:
-            raise CuveeError(f"Another run has just written {folder.path}.")
+            raise CuveeError(f"Another run has just written {folder.named}.")
         yield
     finally:
         os.close(fd)

@@ -32,7 +32,7 @@ class Directory:
         """make: with its parents, where it is not there. A link to a folder is that folder."""
         if make:
             path.mkdir(parents=True, exist_ok=True)
-        self.path = path.resolve()
+        self.named, self.path = path, path.resolve()
         self._fd = os.open(self.path, FOLDER)
 
     def __enter__(self) -> Directory:
@@ -42,10 +42,10 @@ class Directory:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path}
+        return {"named": self.named, "path": self.path}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.path = state["path"]
+        self.named, self.path = state["named"], state["path"]
         self._fd = os.open(self.path, FOLDER)
 
     def __del__(self) -> None:
@@ -64,7 +64,7 @@ class Directory:
         shared = held.st_nlink > 1 and flags & (os.O_WRONLY | os.O_RDWR)
         if not stat.S_ISREG(held.st_mode) or shared:
             os.close(fd)
-            raise CuveeError(f"{self.path / name} is {'a hard link' if shared else 'no plain file'}: remove it.")
+            raise CuveeError(f"{self.named / name} is {'a hard link' if shared else 'no plain file'}: remove it.")
         return fd
 
     def create(self, name: str, mode: int = MODE) -> int:
@@ -176,14 +176,14 @@ class Directory:
             raise self._link(name)
 
     def _link(self, name: str) -> CuveeError:
-        return CuveeError(f"{self.path / name} is a link: nothing is written through links. Remove it.")
+        return CuveeError(f"{self.named / name} is a link: nothing is written through links. Remove it.")
 
     @contextlib.contextmanager
     def _inside(self, name: str) -> Iterator[tuple[int, str]]:
         """The descriptor of the folder that a name is in, and the name's last part."""
         *folders, last = [part for part in name.split("/") if part != "."] or ["."]
         if "" in (*folders, last) or ".." in (*folders, last):
-            raise CuveeError(f"{name!r} is no name of a file inside {self.path}.")
+            raise CuveeError(f"{name!r} is no name of a file inside {self.named}.")
         fd = os.dup(self._fd)
         try:
             for each in folders:

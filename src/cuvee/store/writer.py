@@ -101,5 +101,5 @@ def check_space(folder: Directory, needed: int) -> None:
     free = folder.free()
     if free is not None and needed > free:
         raise CuveeError(
-            f"{folder.path}: the merge needs {needed / 1e9:.2f} GB more, the disk has {free / 1e9:.2f} GB free."
+            f"{folder.named}: the merge needs {needed / 1e9:.2f} GB more, the disk has {free / 1e9:.2f} GB free."
         )
