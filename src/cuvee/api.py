@@ -244,7 +244,7 @@ def doubts(planned: Plan) -> list[str]:
 def planned_again(manifest: Mapping[str, Any]) -> Plan:
     """The plan of a finished merge, from its manifest. Raises CuveeError when an input is gone."""
     sizes = [size for file, size in manifest["shards"] if "/" not in file]
-    size = SHARD_SIZE if len(sizes) == 1 else max(sizes)
+    size = SHARD_SIZE if len(sizes) < 2 else max(sizes)
     planned = _plan(Recipe.load(manifest["recipe"], manifest["roots"]), size)
     if (device := manifest.get("device", CPU)) != CPU:
         return placed(planned, device if is_here(device) else CPU)

@@ -46,7 +46,7 @@ def main() -> int:
 def _one(kind: str, seed: int) -> int:
     root = Path(tempfile.mkdtemp(prefix=f"hostile-{kind}-{seed}-"))
     print(root)
-    cases.prepare(kind, root / "sound")
+    cases.prepare(kind, root)
     print(cases.run(kind, seed, root))
     return 0
 

@@ -29,10 +29,12 @@ def kind_of(name: str) -> Any:
     return import_module(f"tests.hostile.kinds.{name}")
 
 
-def prepare(kind: str, sound: Path) -> None:
-    sound.mkdir(parents=True)
-    os.chdir(sound)
+def prepare(kind: str, root: Path) -> None:
+    """Make the sound inputs where the cases will have them, as paths and times are part of what a merge knows."""
+    (root / "case").mkdir(parents=True)
+    os.chdir(root / "case")
     kind_of(kind).make()
+    shutil.copytree(root / "case", root / "sound", symlinks=True)
 
 
 def run(kind: str, seed: int, root: Path) -> str:

@@ -57,7 +57,7 @@ def run(root: Path, kinds: Sequence[str], seeds: range, jobs: int) -> dict[str, 
     """All seeds of all kinds."""
     found = {kind: Tally() for kind in kinds}
     for kind in kinds:
-        cases.prepare(kind, root / kind)
+        cases.kind_of(kind)  # which imports once what its children need
     waiting = [(kind, seeds[at : at + BATCH]) for at in range(0, len(seeds), BATCH) for kind in kinds]
     waiting.reverse()
     selector, running = selectors.DefaultSelector(), 0
@@ -103,8 +103,7 @@ def _child(root: Path, kind: str, seeds: range, sink: int) -> None:
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
     own = root / f"child-{os.getpid()}"
-    own.mkdir()
-    (own / "sound").symlink_to(root / kind)
+    cases.prepare(kind, own)
     for seed in seeds:
         os.write(sink, f"begin {seed}\n".encode())
         signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)  # which ends the process

@@ -87,7 +87,7 @@ class _Stored:
     """All tensors of a merge on disk by their names in the manifest, side tensors among them."""
 
     def __init__(self, folder: Path, tensors: Mapping[str, Any]) -> None:
-        self._main = Folder(folder)
+        self.folder, self._main = folder, Folder(folder)
         sides = {entry["file"]: name.split("/")[0] for name, entry in tensors.items() if "/" in entry["file"]}
         self._sides = {side: Folder(folder / file) for file, side in sides.items()}
 
@@ -125,7 +125,13 @@ def _repeat(
     facts = plan.facts()
     changed = [key for key in ("recipe", "inputs") if _timeless(facts[key]) != _timeless(manifest[key])]
     if changed:
-        raise CuveeError(f"The {' and the '.join(changed)} changed since the merge: it cannot be computed again.")
+        told = " and the ".join(changed)
+        raise CuveeError(f"{stored.folder}: The {told} changed since the merge: it cannot be computed again.")
+    for output in plan.tensors:
+        entry = manifest["tensors"].get(output.name)
+        if entry is None or len(entry["chunks"]) != len(output.grid.chunks()):
+            verdict.faults.append(f"{output.name}: the manifest does not tell what its recipe makes of it")
+            return
     now, then = ({"device": CPU, **each} for each in (facts, manifest))
     other = [key for key in ("cuvee", "torch", "processor", "methods", "compiled", "device") if now[key] != then[key]]
     verdict.bitwise = not other

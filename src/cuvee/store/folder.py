@@ -87,6 +87,8 @@ def own_folder(model: Path) -> Path | None:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON mapping. Raises CuveeError that names the file."""
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no file")
         if path.stat().st_size > limits.JSON_BYTES:
             raise ValueError(f"it has more than {limits.JSON_BYTES:,} bytes")
         value = parse_json(path.read_bytes())

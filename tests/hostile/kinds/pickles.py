@@ -78,7 +78,7 @@ def _code(draw: random.Random, raw: bytes) -> bytes:
     import os
 
     calls = (
-        Runs(os.system, "touch ../beside/RUN"), Runs(eval, "open('../beside/RUN', 'w')"), Runs(getattr, torch, "load"),
+        Runs(os.system, "touch ../beside/RUN"), Runs(eval, "open('../beside/RUN', 'w')"), Runs(open, "../beside/RUN", "w"),
         Runs(bytearray, 1 << 40), Runs(torch.zeros, 1 << 40), Runs(Path, "x"), torch.nn.Linear(2, 2), {"state": torch.ones(2)},
         1 + 2j, (), [torch.ones(2)], range(3), None,
     )  # fmt: skip

@@ -62,7 +62,7 @@ def spoil(draw: random.Random) -> None:
     for _ in range(draw.choice((1, 1, 2))):
         kind = draw.randrange(5)
         if kind == 0:
-            text = faults.text_bytes(draw, text.encode()).decode(errors="surrogateescape")
+            text = faults.text_bytes(draw, text.encode(errors="surrogateescape")).decode(errors="surrogateescape")
         elif kind == 1:
             told = yaml.safe_load(draw.choice(TEXTS))
             faults.structure(draw, told)
