@@ -4,7 +4,10 @@ TORCH ?= torch==2.13.0
 VENV ?= .venv
 RUN = $(VENV)/bin
 
-.PHONY: demo test test-install check lint types layers docs soak bench bench-gpu clean
+COUNT ?= 1000
+SEED ?= 0
+
+.PHONY: demo test test-install check lint types layers docs soak fuzz audit bench bench-gpu clean
 
 demo: $(VENV)/.demo
 	$(RUN)/python -m demo
@@ -33,6 +36,17 @@ docs: $(VENV)/.dev
 
 soak: $(VENV)/.dev
 	$(RUN)/python -m pytest -n 2 -m soak --timeout 3600
+
+# Hostile inputs of all kinds; ends with the seeds of those that did harm.
+fuzz: $(VENV)/.dev
+	$(RUN)/python -m tests.hostile --count $(COUNT) --seed $(SEED) --jobs 2
+
+# Known holes of all that is installed. Fails, too, where the database of advisories cannot be asked: it needs a network.
+audit: $(VENV)/.dev
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet pip-audit
+	$(RUN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > $(VENV)/audit/installed.txt
+	$(VENV)/audit/bin/pip-audit --strict --disable-pip --no-deps --requirement $(VENV)/audit/installed.txt
 
 bench: $(VENV)/.dev
 	$(RUN)/python -m benches

@@ -80,9 +80,15 @@ def renamed(raw: bytes) -> bytes:
     return bytes(changed)
 
 
+def behind_another(raw: bytes) -> bytes:
+    """Two archives: PyTorch reads the records of the first, zipfile those of the second."""
+    return raw + raw
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
+        (behind_another, "bytes stand before"),
         (deflated, "compressed"),
         (twice, "twice"),
         (encrypted, "encrypted"),
@@ -98,7 +104,7 @@ def test_records_that_do_not_lie_as_they_are(
     file.write_bytes(saved)
     assert torch.equal(load(file).read("a"), WANTED["a"])
     file.write_bytes(change(saved))
-    with pytest.raises(CuveeError, match=rf"m\.bin: .*archive/.*({told})"):
+    with pytest.raises(CuveeError, match=rf"m\.bin: .*({told})"):
         load(file)
 
 

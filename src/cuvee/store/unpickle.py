@@ -300,6 +300,8 @@ def _starts(records: Sequence[zipfile.ZipInfo], file: BinaryIO) -> dict[str, int
             raise ValueError(f"its record {name} has two sizes, {each.compress_size} and {each.file_size}")
         if name in found:
             raise ValueError(f"its record {name} is there twice")
+        if not found and each.header_offset:
+            raise ValueError(f"{each.header_offset} bytes stand before its first record, {name}")
         if each.header_offset < end:
             raise ValueError(f"its record {name} overlaps {before}")
         found[name] = _start(each, file)
