@@ -45,7 +45,8 @@ fuzz: $(VENV)/.dev
 audit: $(VENV)/.dev
 	$(PYTHON) -m venv $(VENV)/audit
 	$(VENV)/audit/bin/python -m pip install --quiet pip-audit
-	$(RUN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > $(VENV)/audit/installed.txt
+	$(RUN)/python -m pip freeze --exclude-editable > $(VENV)/audit/frozen.txt
+	sed 's/+[a-z0-9.]*$$//' $(VENV)/audit/frozen.txt > $(VENV)/audit/installed.txt
 	$(VENV)/audit/bin/pip-audit --strict --disable-pip --no-deps --requirement $(VENV)/audit/installed.txt
 
 bench: $(VENV)/.dev
