@@ -23,6 +23,10 @@ def kept() -> dict[str, tuple[int, str]]:
 
 
 def test_the_page_tells_all_limits() -> None:
-    rows = re.findall(r"^\| .+\(`([A-Z_]+)`\) \| ([\d,]+|2\^63 - 1) \| (?:`([A-Z_]+)`)? ?\|$", PAGE.read_text(), re.MULTILINE)
-    told = {name: (2**63 - 1 if "^" in value else int(value.replace(",", "")), variable) for name, value, variable in rows}
+    rows = re.findall(
+        r"^\| .+\(`([A-Z_]+)`\) \| ([\d,]+|2\^63 - 1) \| (?:`([A-Z_]+)`)? ?\|$", PAGE.read_text(), re.MULTILINE
+    )
+    told = {
+        name: (2**63 - 1 if "^" in value else int(value.replace(",", "")), variable) for name, value, variable in rows
+    }
     assert told == kept()

@@ -20,7 +20,9 @@ def main() -> int:
     parser.add_argument("--kind", action="append", choices=cases.names(), help="of these kinds only")
     parser.add_argument("--count", type=int, default=1000, help="cases of all kinds together")
     parser.add_argument("--seed", type=int, default=0, help="of the first case of each kind")
-    parser.add_argument("--one", action="store_true", help="this one case, here, with its traceback; its files are kept")
+    parser.add_argument(
+        "--one", action="store_true", help="this one case, here, with its traceback; its files are kept"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="processes at once")
     given = parser.parse_args()
     kinds = given.kind or cases.names()

@@ -38,7 +38,7 @@ def prepare(kind: str, root: Path) -> None:
 
 
 def run(kind: str, seed: int, root: Path) -> str:
-    """"read" or "refused". Anything else that comes of the case is raised."""
+    """ "read" or "refused". Anything else that comes of the case is raised."""
     case, draw = root / "case", random.Random(f"{kind} {seed}")
     for folder in (case, root / "beside"):
         shutil.rmtree(folder, ignore_errors=True)

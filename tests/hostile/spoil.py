@@ -81,7 +81,11 @@ def text_bytes(draw: random.Random, raw: bytes) -> bytes:
     if kind == 2:
         return raw[:at] + raw[at:end] * 2 + raw[end:]
     if kind == 3:
-        return raw[:at] + draw.choice((b"\0", b"\xff", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\r", b'"', b"{", b"]")) + raw[at:]
+        return (
+            raw[:at]
+            + draw.choice((b"\0", b"\xff", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\r", b'"', b"{", b"]"))
+            + raw[at:]
+        )
     if kind == 4:
         return raw.decode(errors="replace").encode(draw.choice(("utf-16", "utf-32", "latin-1")), errors="replace")
     if kind == 5:

@@ -44,9 +44,7 @@ def check(folder: Directory, sources: Sources) -> None:
         folder.refuse_link(name)
         facts = folder.stat(name)
         if facts is not None and sources.has(facts):
-            raise CuveeError(
-                f"{folder.named / name} is an input of the merge, which would replace it."
-            )
+            raise CuveeError(f"{folder.named / name} is an input of the merge, which would replace it.")
 
 
 def remove_unfinished(folder: Directory, sources: Sources) -> None:

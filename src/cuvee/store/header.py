@@ -86,7 +86,7 @@ def read_header(path: Path) -> Header:
         raise CuveeError(f"{path}: __metadata__ is not a mapping of names to text.")
     start = 8 + length
     tensors = {name: _entry(path, name, entry, start, size) for name, entry in entries.items()}
-    _check_cover(path, tensors, start, size)
+    _check_cover(path, sorted([(*entry["data_offsets"], name) for name, entry in entries.items()]), size - start)
     return Header(tensors, metadata, xxhash.xxh3_128_hexdigest(raw), size)
 
 
@@ -130,8 +130,8 @@ def _entry(path: Path, name: str, entry: Any, start: int, size: int) -> tuple[Te
         whole = False
     if not whole:
         raise CuveeError(f"{path}: {name}: the header entry needs dtype, shape and data_offsets.")
-    if max(counts) > limits.WHOLE or len(shape) > limits.AXES:
-        raise CuveeError(f"{path}: {name}: its shape, or its place, {_TOO_LARGE}.")
+    if len(shape) > limits.AXES:
+        raise CuveeError(f"{path}: {name}: its shape has {len(shape):,} axes.")
     if not isinstance(dtype, str) or dtype not in DTYPES:
         told = f"(known: {', '.join(DTYPES)})"
         if isinstance(dtype, str) and _CODES_OF_QUANTISED.fullmatch(dtype):
@@ -158,15 +158,15 @@ def bounded_nbytes(spec: TensorSpec) -> int | None:
     return 0 if 0 in spec.shape else product
 
 
-def _check_cover(path: Path, tensors: Mapping[str, tuple[TensorSpec, int]], start: int, size: int) -> None:
-    """Offsets must tile the data: no overlap, no hole."""
-    at, before = start, ""
-    for name, (spec, offset) in sorted(tensors.items(), key=lambda item: (item[1][1], item[1][0].nbytes)):
-        if offset < at:
+def _check_cover(path: Path, spans: Sequence[tuple[int, int, str]], size: int) -> None:
+    """Offsets, in their order, must tile the data: no overlap, no hole."""
+    at, before = 0, ""
+    for begin, end, name in spans:
+        if begin < at:
             raise CuveeError(f"{path}: {name} overlaps {before}.")
-        if offset > at:
-            raise CuveeError(f"{path}: {offset - at} bytes before {name} belong to no tensor.")
-        at, before = offset + spec.nbytes, name
+        if begin > at:
+            raise CuveeError(f"{path}: {begin - at} bytes before {name} belong to no tensor.")
+        at, before = end, name
     if at != size:
         raise CuveeError(f"{path}: {size - at} bytes at the end belong to no tensor.")
 

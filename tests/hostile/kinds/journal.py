@@ -11,7 +11,16 @@ from cuvee.engine.journal import FILE
 from tests.hostile import models, spoil as faults
 
 RECIPE = {"merge_method": "linear", "models": ["alpha", "beta"]}
-ENDINGS = (b"[" * 100_000, b"\xff", b"{}", b"1", b'{"tensor": "x"}', b'{"plan": 1}', b'{"chunk": [], "hash": {}}', b"\0" * 50)
+ENDINGS = (
+    b"[" * 100_000,
+    b"\xff",
+    b"{}",
+    b"1",
+    b'{"tensor": "x"}',
+    b'{"plan": 1}',
+    b'{"chunk": [], "hash": {}}',
+    b"\0" * 50,
+)
 
 
 class Stopped(Exception):

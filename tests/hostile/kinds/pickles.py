@@ -39,7 +39,10 @@ def spoil(draw: random.Random) -> None:
 
 def _directory(draw: random.Random, raw: bytes) -> bytes:
     """Bytes of the zip's own directory, and of what stands before each record."""
-    changed, starts = bytearray(raw), [at for at in range(len(raw)) if raw[at : at + 4] in (b"PK\x01\x02", b"PK\x03\x04")]
+    changed, starts = (
+        bytearray(raw),
+        [at for at in range(len(raw)) if raw[at : at + 4] in (b"PK\x01\x02", b"PK\x03\x04")],
+    )
     end = raw.index(b"PK\x01\x02")
     for _ in range(draw.choice((1, 1, 2, 3))):
         at = draw.choice(starts) + draw.randrange(46) if draw.random() < 0.7 else draw.randrange(end, len(raw))
@@ -66,7 +69,9 @@ def _records(draw: random.Random, raw: bytes) -> bytes:
             elif name == chosen and odd == 3:
                 data += bytes(draw.choice((1, 64)))
             elif name == chosen and odd == 4:
-                name = draw.choice(("../beside/x", "/x", "archive/data/0", name.upper(), "x/" + name, "archive/../data.pkl"))
+                name = draw.choice(
+                    ("../beside/x", "/x", "archive/data/0", name.upper(), "x/" + name, "archive/../data.pkl")
+                )
             elif name == chosen and odd == 5:
                 info.comment, info.extra = b"x" * draw.randrange(99), b"\0" * draw.choice((0, 4, 99))
             target.writestr(name, data)
@@ -92,7 +97,9 @@ def _program(draw: random.Random, raw: bytes) -> bytes:
         program = bytearray(source.read(name))
     for _ in range(draw.choice((1, 1, 2))):
         at = draw.randrange(len(program))
-        piece = draw.choice((b"0", b"2", b".", b"R", b"b", b"s", b"u", b"(", b"Q", b"K\xff", b"\x8a\xff", b"", b"q\0", b"N", b"]"))
+        piece = draw.choice(
+            (b"0", b"2", b".", b"R", b"b", b"s", b"u", b"(", b"Q", b"K\xff", b"\x8a\xff", b"", b"q\0", b"N", b"]")
+        )
         program[at : at + draw.randrange(3)] = piece
     return _pickled(raw, bytes(program))
 
