@@ -61,9 +61,9 @@ def run(kind: str, seed: int, root: Path) -> str:
 
 
 def _names_a_file(told: str, root: Path) -> bool:
-    """Whether a message names what it is about: a file or folder of the case, or its recipe's place."""
-    names = {path.name for path in (root / "case").rglob("*")}
-    return any(shown(name) in told or name in told for name in names)
+    """Whether a message names what it is about: something of the case, or what is not there."""
+    names = {path.name for folder in ("case", "beside") for path in (root / folder).rglob("*")}
+    return "no such file" in told or any(shown(name) in told or name in told for name in names)
 
 
 def _around(root: Path) -> dict[str, object]:

@@ -110,6 +110,9 @@ class _Stored:
 def _check_hashes(stored: _Stored, name: str, entry: dict[str, Any], verdict: Verdict) -> list[str]:
     faults = []
     size, step = stored.spec(name).numel, entry["chunk"]
+    beyond = len(entry["chunks"]) * step - size
+    if beyond < 0 or beyond > step:
+        return [f"{name}: the manifest's {len(entry['chunks'])} chunks are not all of it"]
     for index, expected in enumerate(entry["chunks"]):
         span = (index * step, min((index + 1) * step, size))
         verdict.chunks += 1

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cuvee import limits
 from cuvee.core import CuveeError
+from cuvee.store.plain import read_plain
 
 MARKS = {
     codecs.BOM_UTF8: "utf-8",
@@ -34,7 +35,7 @@ def read_text(path: Path) -> str:
     """
     try:
         check_size(path, path.stat().st_size)
-        data = path.read_bytes()
+        data = read_plain(path)
     except OSError as error:
         raise CuveeError(f"{path}: cannot be read: {error.strerror}.") from None
     mark = next((mark for mark in MARKS if data.startswith(mark)), b"")

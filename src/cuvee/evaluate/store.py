@@ -24,6 +24,7 @@ from cuvee.core import CuveeError
 from cuvee.evaluate.task import Item, Prediction, Task
 from cuvee.store.cache import cache_folder
 from cuvee.store.json_text import parse_json
+from cuvee.store.plain import read_plain
 
 SHOWN = 120
 """Characters of an item that its line repeats, for people."""
@@ -133,7 +134,7 @@ def _lines(file: Path, kind: type[L]) -> list[L]:
     Raises CuveeError where the file cannot be read.
     """
     try:
-        lines = file.read_bytes().split(b"\n") if file.exists() else []
+        lines = read_plain(file).split(b"\n") if file.exists() else []
     except OSError as error:
         raise CuveeError(f"{file}: predictions cannot be read: {error.strerror}.") from None
     found = []

@@ -16,6 +16,7 @@ from cuvee.store import entries, formats
 from cuvee.store.files import SafetensorsFile
 from cuvee.store.json_text import parse_json
 from cuvee.store.place import is_file_name
+from cuvee.store.plain import read_plain
 from cuvee.store.unpickle import contents
 
 M = TypeVar("M", bound=BaseModel)
@@ -87,11 +88,9 @@ def own_folder(model: Path) -> Path | None:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON mapping. Raises CuveeError that names the file."""
     try:
-        if path.exists() and not path.is_file():
-            raise ValueError("it is no file")
         if path.stat().st_size > limits.JSON_BYTES:
             raise ValueError(f"it has more than {limits.JSON_BYTES:,} bytes")
-        value = parse_json(path.read_bytes())
+        value = parse_json(read_plain(path))
     except (OSError, ValueError) as error:
         told = formats.foreign(path) if path.is_file() else None
         known = told is not None and told.startswith(("a Git LFS", "a web page"))

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cuvee import limits
+from cuvee.store.plain import open_plain
 
 FIRST = 4096
 """Bytes that are looked at."""
@@ -193,7 +194,7 @@ def of_repository(files: Iterable[str]) -> str:
 
 
 def _begin(path: Path) -> tuple[bytes, int]:
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         head = file.read(FIRST)
     return head, path.stat().st_size
 

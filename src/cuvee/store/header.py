@@ -18,6 +18,7 @@ from cuvee import limits
 from cuvee.core import SHORT, CuveeError, TensorSpec
 from cuvee.store.formats import foreign, stored_as
 from cuvee.store.json_text import loads
+from cuvee.store.plain import open_plain
 
 DTYPES = {
     "F64": torch.float64,
@@ -58,7 +59,7 @@ def read_header(path: Path) -> Header:
     """Read and check a header. Raises CuveeError that names the file, and the tensor where one is at fault."""
     try:
         size = path.stat().st_size
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > min(size - 8, limits.HEADER):
                 raise CuveeError(f"{path}: {_what_else(path)}.")

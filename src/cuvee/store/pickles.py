@@ -15,6 +15,7 @@ from cuvee.core import Buffer, Checkpoint, CuveeError, Stamp, TensorSpec
 from cuvee.store import entries
 from cuvee.store.folder import index_of, own_folder, read_config, read_json, weight_files
 from cuvee.store.formats import LEGACY, PICKLES, foreign, stored_as
+from cuvee.store.plain import open_plain
 from cuvee.store.unpickle import Contents, contents, mapped
 
 
@@ -132,7 +133,7 @@ def _held(path: Path) -> Contents:
     """What the file holds. Raises CuveeError for a file of another format, told by name."""
     try:
         told = foreign(path)
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             legacy = file.read(len(LEGACY)) == LEGACY
     except OSError as error:
         raise CuveeError(f"{path}: {error.strerror}.") from None

@@ -11,6 +11,7 @@ from typing import Any
 from cuvee.core import Checkpoint, CuveeError
 from cuvee.store.directory import Directory
 from cuvee.store.folder import read_json
+from cuvee.store.json_text import parse_json
 
 WEIGHTS = {
     *(".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".tar", ".gguf", ".ggml", ".onnx", ".h5", ".hdf5", ".keras"),
@@ -98,7 +99,7 @@ def quantisation_beside(checkpoint: Checkpoint) -> str | None:
     for name, form in QUANTISED.items():
         path = checkpoint.folder / name
         try:
-            said = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+            said = parse_json(path.read_bytes()) if path.is_file() else None
         except (OSError, ValueError):
             said = None
         inner = said.get("quantization", said) if isinstance(said, dict) else None
@@ -130,7 +131,7 @@ def check_parts(folder: Path, label: str) -> None:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return parse_json(path.read_bytes()) if path.is_file() else None
     except (OSError, ValueError):
         return None
 

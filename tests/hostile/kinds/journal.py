@@ -8,7 +8,8 @@ from pathlib import Path
 
 import cuvee
 from cuvee.engine.journal import FILE
-from tests.hostile import models, spoil as faults
+from tests.hostile import models
+from tests.hostile import spoil as faults
 
 RECIPE = {"merge_method": "linear", "models": ["alpha", "beta"]}
 ENDINGS = (

@@ -10,7 +10,8 @@ import cuvee
 from cuvee import api
 from cuvee.engine.verify import verify
 from cuvee.store.manifest import CHECK, digest
-from tests.hostile import models, spoil as faults
+from tests.hostile import models
+from tests.hostile import spoil as faults
 
 FILE = Path("out/cuvee.json")
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from tests.hostile import models, spoil as faults
+from tests.hostile import models
+from tests.hostile import spoil as faults
 
 FILE = Path("model.bin")
 SOUND = models.tensors(0)

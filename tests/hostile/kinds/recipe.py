@@ -8,7 +8,8 @@ from pathlib import Path
 import yaml
 
 import cuvee
-from tests.hostile import models, spoil as faults
+from tests.hostile import models
+from tests.hostile import spoil as faults
 
 FILE = Path("recipe.yaml")
 TEXTS = (
