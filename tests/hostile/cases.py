@@ -48,16 +48,21 @@ def run(kind: str, seed: int, root: Path) -> str:
     os.chdir(case)
     kind_of(kind).spoil(draw)
     before = _around(root)
-    try:
-        kind_of(kind).use()
-        found = "read"
-    except CuveeError as error:
-        found = "refused"
-        assert _names_a_file(str(error), root), f"the message names no file: {shown(error)}"
+    refusal = _used(kind)
+    assert refusal is None or _names_a_file(refusal, root), f"the message names no file: {shown(refusal)}"
     after = _around(root)
     changed = sorted(place for place in before.keys() | after.keys() if before.get(place) != after.get(place))
     assert not changed, f"written: {changed}"
-    return found
+    return "read" if refusal is None else "refused"
+
+
+def _used(kind: str) -> str | None:
+    """Why the input was refused, if it was."""
+    try:
+        kind_of(kind).use()
+    except CuveeError as error:
+        return str(error)
+    return None
 
 
 def _names_a_file(told: str, root: Path) -> bool:
@@ -73,14 +78,14 @@ def _around(root: Path) -> dict[str, object]:
         place = os.path.relpath(folder, root)
         folders[:] = [name for name in folders if f"{place}/{name}" not in WRITTEN and name != "sound"]
         for name in (*folders, *files):
-            path = os.path.join(folder, name)
+            path = Path(folder, name)
             if os.path.relpath(path, root) in WRITTEN:
                 continue
-            told = os.lstat(path)
+            told = path.lstat()
             held: object = None
             if stat.S_ISLNK(told.st_mode):
-                held = os.readlink(path)
+                held = path.readlink()
             elif stat.S_ISREG(told.st_mode) and told.st_size < 1 << 20 and told.st_mode & 0o400:
-                held = Path(path).read_bytes()
-            found[path] = (told.st_mode, told.st_size if held is not None else None, held)
+                held = path.read_bytes()
+            found[str(path)] = (told.st_mode, told.st_size if held is not None else None, held)
     return found

@@ -1,4 +1,4 @@
-"""What stands beside the weights (configs, indexes, tokenizers): the merge has the values that it had, or it is refused."""
+"""What stands beside the weights (configs, indexes, tokenizers): a merge has the same values, or is refused."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ ENDINGS = (
 )
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     pass
 
 
@@ -33,7 +33,7 @@ def merge(out: str, stop: int = -1) -> None:
         nonlocal stop
         stop -= 1
         if stop == 0:
-            raise Stopped
+            raise StoppedError
 
     cuvee.merge(RECIPE, out, workers=1, shard_size=200, compile="never", progress=progress)
 
@@ -44,7 +44,7 @@ def make() -> None:
     merge("whole")
     try:
         merge("out", stop=3)
-    except Stopped:
+    except StoppedError:
         return
     raise AssertionError("the merge was not stopped")
 

@@ -13,10 +13,22 @@ from tests.hostile import spoil as faults
 
 RECIPE = {"merge_method": "linear", "models": ["alpha", "beta"]}
 PLACES = (
-    "model.safetensors", "model-00001-of-00002.safetensors", "model.safetensors.index.json", "config.json", "cuvee.json",
-    "README.md", STATE, FILE, f"{STATE}/lock", f"{STATE}/replaced", f"{STATE}/plan.json", "tokenizer.json", "-rf",
-    "\x1b[2J", "sub/model.safetensors",
-)  # fmt: skip
+    "model.safetensors",
+    "model-00001-of-00002.safetensors",
+    "model.safetensors.index.json",
+    "config.json",
+    "cuvee.json",
+    "README.md",
+    STATE,
+    FILE,
+    f"{STATE}/lock",
+    f"{STATE}/replaced",
+    f"{STATE}/plan.json",
+    "tokenizer.json",
+    "-rf",
+    "\x1b[2J",
+    "sub/model.safetensors",
+)
 
 
 def make() -> None:

@@ -84,10 +84,20 @@ def _code(draw: random.Random, raw: bytes) -> bytes:
     import os
 
     calls = (
-        Runs(os.system, "touch ../beside/RUN"), Runs(eval, "open('../beside/RUN', 'w')"), Runs(open, "../beside/RUN", "w"),
-        Runs(bytearray, 1 << 40), Runs(torch.zeros, 1 << 40), Runs(Path, "x"), torch.nn.Linear(2, 2), {"state": torch.ones(2)},
-        1 + 2j, (), [torch.ones(2)], range(3), None,
-    )  # fmt: skip
+        Runs(os.system, "touch ../beside/RUN"),
+        Runs(eval, "open('../beside/RUN', 'w')"),
+        Runs(open, "../beside/RUN", "w"),
+        Runs(bytearray, 1 << 40),
+        Runs(torch.zeros, 1 << 40),
+        Runs(Path, "x"),
+        torch.nn.Linear(2, 2),
+        {"state": torch.ones(2)},
+        1 + 2j,
+        (),
+        [torch.ones(2)],
+        range(3),
+        None,
+    )
     return _pickled(raw, pickle.dumps({"w": draw.choice(calls), "x": 1}, protocol=draw.choice((2, 4))))
 
 
