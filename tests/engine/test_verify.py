@@ -180,3 +180,18 @@ def test_a_merge_that_was_moved_is_told_where_its_models_are(made: Path, tmp_pat
     assert "--from" in lost.stderr
     assert run_cuvee("verify", moved, "--sample", "0").returncode == 0
     assert run_cuvee("verify", moved, "--from", made / "out").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        (lambda told: told["tensors"]["b.small"]["chunks"].clear(), "not all of it"),
+        (lambda told: told["tensors"]["b.small"]["chunks"].extend(["0"] * 3), "not all of it"),
+        (lambda told: told["tensors"].pop("b.small"), "not in the manifest"),
+    ],
+)
+def test_a_signed_manifest_that_does_not_tell_all_is_found_out(
+    edit: Callable[[dict[str, Any]], Any], told: str, copied: Path
+) -> None:
+    change(copied, edit)
+    assert any(told in fault for fault in check(copied).faults)
