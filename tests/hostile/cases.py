@@ -68,7 +68,11 @@ def _used(kind: str) -> str | None:
 def _names_a_file(told: str, root: Path) -> bool:
     """Whether a message names what it is about: something of the case, or what is not there."""
     names = {path.name for folder in ("case", "beside") for path in (root / folder).rglob("*")}
-    return "no such f" in told or "gives NaN or infinity" in told or any(shown(name) in told or name in told for name in names)
+    return (
+        "no such f" in told
+        or "gives NaN or infinity" in told
+        or any(shown(name) in told or name in told for name in names)
+    )
 
 
 def _around(root: Path) -> dict[str, object]:

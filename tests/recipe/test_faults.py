@@ -222,3 +222,11 @@ def test_faults_of_a_mapping_have_paths_alone():
     assert str(caught.value) == (
         "models[1].parameters.wieght\n  linear has no parameter 'wieght'. Did you mean weight?"
     )
+
+
+@pytest.mark.parametrize(
+    "tagged", ["models: !x [a, b]", "models: !!set {a, b}", "models: [a, b]\nparameters: !x {weight: 1}"]
+)
+def test_tags_that_mean_nothing_are_refused(tagged: str) -> None:
+    with pytest.raises(CuveeError, match="a tag of no meaning here"):
+        Recipe.load(f"merge_method: linear\n{tagged}\n")

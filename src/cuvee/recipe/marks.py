@@ -19,6 +19,7 @@ _MERGE = "tag:yaml.org,2002:merge"
 _EXPONENT = re.compile(r"^[-+]?(?:[0-9][0-9]*)(?:\.[0-9]*)?[eE][-+]?[0-9]+$")
 
 _HALF = re.compile(f"[{HALVES}]")
+_CONTAINERS = ("tag:yaml.org,2002:seq", "tag:yaml.org,2002:map")
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
@@ -159,6 +160,8 @@ class _Reading:
             return loader.construct_object(node)
         if any(node is each for each in self._open):
             raise yaml.MarkedYAMLError(problem="an alias holds itself", problem_mark=node.start_mark)
+        if node.tag not in _CONTAINERS:
+            raise yaml.MarkedYAMLError(problem=f"a tag of no meaning here: {node.tag}", problem_mark=node.start_mark)
         self._open.append(node)
         try:
             if isinstance(node, SequenceNode):
