@@ -9,7 +9,7 @@ from pathlib import Path
 import cuvee
 from cuvee import api
 from cuvee.engine.verify import verify
-from cuvee.store.manifest import CHECK, digest
+from cuvee.store.manifest import CHECK, signed
 from tests.hostile import models
 from tests.hostile import spoil as faults
 
@@ -34,7 +34,8 @@ def spoil(draw: random.Random) -> None:
     elif kind == 2:  # by one who knows how it is signed
         told = json.loads(raw)
         faults.structure(draw, told)
-        FILE.write_text(json.dumps({**told, CHECK: digest(told)}))
+        told.pop(CHECK, None)
+        FILE.write_text(json.dumps(signed(told)))
     else:
         FILE.write_bytes(faults.json_bytes(draw, raw) if draw.random() < 0.7 else faults.text_bytes(draw, raw))
 

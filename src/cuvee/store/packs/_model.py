@@ -61,13 +61,13 @@ class Packed(Checkpoint):
         if record.start is None and record.rule == "same":
             raise ValueError("it is the same as nothing")
         if record.start is not None and record.rule != "kept":
-            self._check_same_size(record, self._start_spec(record.start))
+            self._check_same_shape(record, self._start_spec(record.start))
         if self._kind.joint and record.rule == "coded":
-            self._check_same_size(record, self._spec_in_shared(record.start or name))
+            self._check_same_shape(record, self._spec_in_shared(record.start or name))
 
-    def _check_same_size(self, record: TensorRecord, start: TensorSpec | None) -> None:
-        if start is None or start.numel != record.spec.numel:
-            raise ValueError(f"it starts from {record.start}, which is {start or 'nowhere'}")
+    def _check_same_shape(self, record: TensorRecord, start: TensorSpec | None) -> None:
+        if start is None or start.shape != record.spec.shape:
+            raise ValueError(f"it is {record.spec} and starts from {record.start}, which is {start or 'nowhere'}")
 
     def names(self) -> Sequence[str]:
         return list(self.task.tensors)
