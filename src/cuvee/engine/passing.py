@@ -3,47 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import xxhash
 
-from cuvee.methods._calls import Leaf
 from cuvee.plan.plan import Output
+
+
+@dataclass(slots=True)
+class _Chunk:
+    """A chunk of a leaf that is passing."""
+
+    following: int  # the entry that comes next
+    end: int
+    hasher: xxhash.xxh3_128
 
 
 class Passing:
     """xxh3-128 of what is read of an output's leaves, chunk by chunk, the first time that all of a chunk passes."""
 
     def __init__(self, output: Output) -> None:
-        self._leaves, self._chunk = output.leaves, output.grid.chunk
-        self._numel = output.grid.numel
-        self._found: dict[tuple[Leaf, int], str] = {}
-        self._under_way: dict[Leaf, tuple[int, xxhash.xxh3_128]] = {}  # the entry that comes next
+        self._count, self._numel, self._size = len(output.leaves), output.grid.numel, output.grid.chunk
+        self._found: dict[tuple[int, int], str] = {}  # by the leaf's place and the chunk
+        self._under_way: dict[int, _Chunk] = {}  # by the leaf's place
 
-    def take(self, leaf: Leaf, start: int, stop: int, data: memoryview) -> None:
+    def take(self, place: int, start: int, stop: int, data: memoryview) -> None:
         """Entries [start, stop) of a leaf, as bytes. Those that do not follow the ones before begin no hash."""
-        while start < stop:
-            chunk = start // self._chunk
-            end = min(stop, (chunk + 1) * self._chunk)
-            piece = data[: len(data) * (end - start) // (stop - start)]
-            if (leaf, chunk) not in self._found:
-                self._add(leaf, chunk, start, end, piece)
-            start, data = end, data[len(piece) :]
-
-    def _add(self, leaf: Leaf, chunk: int, start: int, stop: int, data: memoryview) -> None:
-        following, hasher = self._under_way.pop(leaf, (-1, xxhash.xxh3_128()))
-        if start % self._chunk == 0:
-            hasher = xxhash.xxh3_128()
-        elif start != following:
+        chunk = self._under_way.get(place)
+        if chunk is not None and chunk.following == start and stop < chunk.end:
+            chunk.hasher.update(data)
+            chunk.following = stop
             return
-        hasher.update(data)
-        if stop == min((chunk + 1) * self._chunk, self._numel):
-            self._found[leaf, chunk] = hasher.hexdigest()
+        while start < stop:
+            number = start // self._size
+            end = min((number + 1) * self._size, self._numel)
+            cut = len(data) * (min(stop, end) - start) // (stop - start)
+            self._add(place, number, start, min(stop, end), end, data[:cut])
+            start, data = min(stop, end), data[cut:]
+
+    def _add(self, place: int, number: int, start: int, stop: int, end: int, data: memoryview) -> None:
+        """Entries of one chunk."""
+        chunk = self._under_way.pop(place, None)
+        if (place, number) in self._found:
+            return
+        if start % self._size == 0:
+            chunk = _Chunk(start, end, xxhash.xxh3_128())
+        if chunk is None or chunk.following != start:
+            return
+        chunk.hasher.update(data)
+        chunk.following = stop
+        if stop == end:
+            self._found[place, number] = chunk.hasher.hexdigest()
         else:
-            self._under_way[leaf] = stop, hasher
+            self._under_way[place] = chunk
 
     def digests(self, chunk: int) -> list[str]:
         """Of each leaf, of a chunk; "" where it did not pass from end to end."""
-        return [self._found.get((leaf, chunk), "") for leaf in self._leaves]
+        return [self._found.get((place, chunk), "") for place in range(self._count)]
 
 
 def combined(chunks: Sequence[Sequence[str]]) -> list[str]:

@@ -82,9 +82,9 @@ class Staged(Bench):
     def _evaluating(self, output: Output, read: Read, statistics: Statistics) -> Evaluator:
         return Placed(output.order, output.compute, read, statistics, self._device.place)
 
-    def _whole(self, leaf: Leaf, dtype: torch.dtype) -> Tensor:
+    def _whole(self, leaf: Leaf, place: int, dtype: torch.dtype) -> Tensor:
         with HOME:
-            return super()._whole(leaf, dtype).to(self._device.place)
+            return super()._whole(leaf, place, dtype).to(self._device.place)
 
     def _load(self, leaf: Leaf, tile: Tile, slot: int, dtype: torch.dtype, stored: Tensor | None = None) -> Tensor:
         assert stored is None, "programs are for the CPU"
@@ -122,9 +122,9 @@ class Staged(Bench):
             if berth is not None:
                 berth.copied.synchronize()
             berth = berths[0] = Berth(self._device, size)
-        return Arriving(leaf, tile, berth, self._reader.submit(self._fetch, leaf, tile, berth))
+        return Arriving(leaf, tile, berth, self._reader.submit(self._fetch, leaf, tile, slot, berth))
 
-    def _fetch(self, leaf: Leaf, tile: Tile, berth: Berth) -> Tensor | None:
+    def _fetch(self, leaf: Leaf, tile: Tile, place: int, berth: Berth) -> Tensor | None:
         """Read a tile and begin to copy it. Gives what was read where that is wider than stored."""
         source, stored = self.plan.checkpoints[leaf.checkpoint], self._spec(leaf).dtype
         with torch.inference_mode():
@@ -133,7 +133,7 @@ class Staged(Bench):
             for start, stop in tile.spans:
                 end = at + (stop - start) * stored.itemsize
                 parts.append(source.read(leaf.name, (start, stop), lent[at:end]))
-                self._passes(leaf, start, stop, parts[-1])
+                self._passes(place, start, stop, parts[-1], lent[at:end])
                 if parts[-1].dtype == stored and parts[-1].data_ptr() != berth.here[at:end].data_ptr():
                     berth.here[at:end].view(stored).copy_(parts[-1])
                 at = end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from ctypes import addressof, c_char
 from functools import partial
 from math import isfinite
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cuvee.core import CuveeError, dtype_name
+from cuvee.core import Buffer, CuveeError, dtype_name
 from cuvee.engine.passing import Passing
 from cuvee.engine.programs.bundle import Compiled, Kept, load
 from cuvee.engine.programs.prepare import key_of
@@ -56,7 +57,7 @@ class Bench:
 
         def read(leaf: Leaf, tile: Tile | None) -> Tensor:
             if tile is None:
-                return self._whole(leaf, output.compute)
+                return self._whole(leaf, places[leaf], output.compute)
             held = self._held.get(leaf)
             if held is None or held[0] != tile:
                 place = places[leaf]
@@ -106,10 +107,12 @@ class Bench:
             self._passing = output.name, Passing(output)
         return self._passing[1]
 
-    def _passes(self, leaf: Leaf, start: int, stop: int, values: Tensor) -> None:
-        """Entries of a leaf were read."""
+    def _passes(self, place: int, start: int, stop: int, values: Tensor, lent: Buffer) -> None:
+        """Entries of the leaf at a place were read, into the memory that was lent if they are as they are stored."""
         if self.watched and self._passing is not None:
-            self._passing[1].take(leaf, start, stop, bytes_of(values))
+            size = (stop - start) * values.dtype.itemsize
+            there = size and values.data_ptr() == addressof(c_char.from_buffer(lent))
+            self._passing[1].take(place, start, stop, memoryview(lent)[:size] if there else bytes_of(values))
 
     def settle(self, output: Output, statistics: Statistics, before: int) -> None:
         """Run the tensor's own steps before step `before`, all passes of each, here and now."""
@@ -163,9 +166,10 @@ class Bench:
         start, stop = output.grid.chunks()[chunk]
         data = self._room_for((stop - start) * output.spec.dtype.itemsize)
         source = self.plan.checkpoints[output.expression.checkpoint]
-        read = source.read(output.expression.name, (start, stop), self._raw_for(len(data)))
+        raw = self._raw_for(len(data))
+        read = source.read(output.expression.name, (start, stop), raw)
         self._passing_of(output)
-        self._passes(output.expression, start, stop, read)
+        self._passes(0, start, stop, read, raw)
         torch.frombuffer(data, dtype=output.spec.dtype).copy_(read)
         return data
 
@@ -228,12 +232,12 @@ class Bench:
         if key not in self._buffers:
             raw = bytearray(length * dtype.itemsize)
             self._buffers[key] = raw, torch.frombuffer(raw, dtype=dtype)
-        passes = partial(self._passing_of(output).take, leaf) if self.watched else None
+        passes = partial(self._passing_of(output).take, place) if self.watched else None
         return Slot(source, leaf.name, *self._buffers[key], passes)
 
-    def _whole(self, leaf: Leaf, dtype: torch.dtype) -> Tensor:
+    def _whole(self, leaf: Leaf, place: int, dtype: torch.dtype) -> Tensor:
         found = self.plan.checkpoints[leaf.checkpoint].read(leaf.name)
-        self._passes(leaf, 0, found.numel(), found)
+        self._passes(place, 0, found.numel(), found, bytearray(1))
         return found.to(dtype)
 
     def _load(self, leaf: Leaf, tile: Tile, slot: int, dtype: torch.dtype, stored: Tensor | None = None) -> Tensor:
@@ -252,7 +256,7 @@ class Bench:
         raw, at = self._raw_for((tile.stop - tile.start) * source.spec(leaf.name).dtype.itemsize), 0
         for start, stop in tile.spans:
             read = source.read(leaf.name, (start, stop), raw)
-            self._passes(leaf, start, stop, read)
+            self._passes(slot, start, stop, read, raw)
             flat[at : at + stop - start].copy_(read)
             at += stop - start
         flat[at:].zero_()
