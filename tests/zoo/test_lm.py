@@ -76,7 +76,7 @@ def test_a_domain_that_is_held_out_is_not_trained_on(tmp_path: Path) -> None:
     def read(folder: Path) -> sources.Documents:
         return ((f"{i}", " ".join(f"{i}x{j}" for j in range(4000))) for i in range(60))
 
-    package = Package("torch", version("torch"), "pip", "")
+    package = Package("torch", version("torch"), "pip", "https://packages.invalid/torch.whl", "")
     made = {held_out: Domain("x", package, read, held_out).splits() for held_out in (False, True)}
     assert made[False].train
     assert not made[True].train

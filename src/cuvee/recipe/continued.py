@@ -19,7 +19,9 @@ def continued(merge: Path, manifest: Mapping[str, Any], dtype: str, models: Sequ
     dtype: of the merge, which the new one keeps. Raises CuveeError when the method keeps no state, and for a merge
     whose parameters differ between its models.
     """
-    recipe = manifest["recipe"]
+    recipe = manifest.get("recipe", {})
+    if not {"merge_method", "models"} <= recipe.keys():
+        raise CuveeError(f"{merge} was not made by a recipe: nothing can be added to it.")
     method = methods.get(recipe["merge_method"])
     if "state" not in method.sides:
         able = ", ".join(name for name in methods.names() if "state" in methods.get(name).sides)

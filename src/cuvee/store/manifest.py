@@ -78,7 +78,7 @@ def read_manifest(folder: Path, start: Path | None = None) -> dict[str, Any] | N
             raise CuveeError(f"{path} is damaged: {name!r} is outside its folder.")
     unsigned(told, path)
     roots = [str((start or folder).resolve() / Path(root).expanduser()) for root in held.roots]
-    return {**held.model_dump(exclude={"tensors"}), **told, "roots": roots}
+    return {**held.model_dump(exclude={"tensors", "recipe"}), **told, "roots": roots}
 
 
 def write_manifest(folder: Directory, told: Mapping[str, Any], mode: int) -> None:

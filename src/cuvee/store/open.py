@@ -79,7 +79,7 @@ def _continued(text: str, roots: Iterable[Path]) -> Continued:
         raise CuveeError(f"{text}: there is no merge {text.removesuffix(SUFFIX)}.")
     base = None
     if manifest["sides"].get("state", False):
-        reference = manifest["recipe"].get("base_model")
+        reference = manifest.get("recipe", {}).get("base_model")
         if not isinstance(reference, str):
             raise CuveeError(f"{merge / MANIFEST}: its state is relative to a base that it does not name.")
         with _within((merge.resolve(), SUFFIX), text):
