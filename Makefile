@@ -7,7 +7,7 @@ RUN = $(VENV)/bin
 COUNT ?= 1000
 SEED ?= 0
 
-.PHONY: demo test test-install check lint types layers docs soak fuzz audit bench bench-gpu clean
+.PHONY: demo test test-install check lint types layers docs soak fuzz fuzz-guided audit bench bench-gpu clean
 
 demo: $(VENV)/.demo
 	$(RUN)/python -m demo
@@ -40,6 +40,13 @@ soak: $(VENV)/.dev
 # Hostile inputs of all kinds; ends with the seeds of those that did harm.
 fuzz: $(VENV)/.dev
 	$(RUN)/python -m tests.hostile --count $(COUNT) --seed $(SEED) --jobs 2
+
+# Inputs that coverage finds, where there is an atheris for this Python: make fuzz-guided KIND=recipe SECONDS=600.
+KIND ?= header
+SECONDS ?= 60
+fuzz-guided: $(VENV)/.dev
+	$(RUN)/python -m pip install --quiet atheris
+	$(RUN)/python -m tests.hostile.guided $(KIND) --seconds $(SECONDS)
 
 # Known holes of all that is installed. Fails, too, where the database of advisories cannot be asked: it needs a network.
 audit: $(VENV)/.dev

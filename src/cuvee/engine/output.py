@@ -92,7 +92,10 @@ def _check_begun(folder: Directory, plan: Claim, *, overwrite: bool) -> None:
 
 def _is_finished(out: Path, plan: Claim) -> bool:
     """Whether a folder holds this merge, whole. Raises CuveeError where it holds another, or a damaged one."""
-    held = read_manifest(out)
+    try:
+        held = read_manifest(out)
+    except CuveeError as error:
+        raise CuveeError(f"{error} --overwrite makes the merge anew.") from None
     if held is None:
         return False
     if held["plan"] != plan.hash:

@@ -26,6 +26,8 @@ def make() -> None:
     for kind, params in KINDS.items():
         cuvee.pack(["alpha"], "base", f"packed-{kind}", kind=kind, **params)
         torch.save(models.read(f"packed-{kind}@alpha"), f"{kind}.bin")
+    Path("kind").write_text("low_rank")
+    Path("data").write_text("False")
 
 
 def spoil(draw: random.Random) -> None:
