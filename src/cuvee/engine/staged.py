@@ -82,7 +82,7 @@ class Staged(Bench):
     def _evaluating(self, output: Output, read: Read, statistics: Statistics) -> Evaluator:
         return Placed(output.order, output.compute, read, statistics, self._device.place)
 
-    def _whole(self, leaf: Leaf, place: int, dtype: torch.dtype) -> Tensor:
+    def _whole(self, leaf: Leaf, place: int | None, dtype: torch.dtype) -> Tensor:
         with HOME:
             return super()._whole(leaf, place, dtype).to(self._device.place)
 

@@ -57,7 +57,7 @@ class Bench:
 
         def read(leaf: Leaf, tile: Tile | None) -> Tensor:
             if tile is None:
-                return self._whole(leaf, places[leaf], output.compute)
+                return self._whole(leaf, places.get(leaf), output.compute)
             held = self._held.get(leaf)
             if held is None or held[0] != tile:
                 place = places[leaf]
@@ -235,9 +235,10 @@ class Bench:
         passes = partial(self._passing_of(output).take, place) if self.watched else None
         return Slot(source, leaf.name, *self._buffers[key], passes)
 
-    def _whole(self, leaf: Leaf, place: int, dtype: torch.dtype) -> Tensor:
+    def _whole(self, leaf: Leaf, place: int | None, dtype: torch.dtype) -> Tensor:
         found = self.plan.checkpoints[leaf.checkpoint].read(leaf.name)
-        self._passes(place, 0, found.numel(), found, bytearray(1))
+        if place is not None:  # no side checkpoint's
+            self._passes(place, 0, found.numel(), found, bytearray(1))
         return found.to(dtype)
 
     def _load(self, leaf: Leaf, tile: Tile, slot: int, dtype: torch.dtype, stored: Tensor | None = None) -> Tensor:
