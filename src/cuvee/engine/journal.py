@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import xxhash
@@ -70,18 +70,22 @@ class Journal:
 
 def journaled_plan(folder: Directory) -> str | None:
     """The hash of the plan whose unfinished merge a folder holds."""
-    return _known(folder)[0]
+    return _plan_of(_lines(folder.read(FILE) or b""))
 
 
 def _known(folder: Directory) -> tuple[str | None, list[Line]]:
     """The plan's hash and the finished chunks, by the lines that are as they were written."""
     told = list(_lines(folder.read(FILE) or b""))
-    plan = next((line[PLAN] for line in told if isinstance(line.get(PLAN), str)), None)
     found = []
     for line in told:
         with contextlib.suppress(ValidationError):
             found.append(LINE.validate_python(line))
-    return plan, found
+    return _plan_of(told), found
+
+
+def _plan_of(lines: Iterable[dict[str, Any]]) -> str | None:
+    """The hash in the first line that has one; those behind it are not looked at."""
+    return next((line[PLAN] for line in lines if isinstance(line.get(PLAN), str)), None)
 
 
 def _lines(data: bytes) -> Iterator[dict[str, Any]]:
